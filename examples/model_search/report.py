@@ -1,0 +1,89 @@
+"""What a search came to: the leaderboard, what was discovered, and the best pipeline's file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stigmergy import View, WorkDiscovery
+
+from examples.model_search.artifacts import Baseline, Candidate, Plan, Spec, Verdict
+from examples.model_search.data import Dataset
+from examples.model_search.pipelines import plain_linear
+from examples.model_search.standalone import fitted_score, render
+
+SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the leaderboard. `votes` is empty for a baseline."""
+
+    label: str
+    mean: float
+    spread: float
+    error: float
+    votes: str
+    accepted: bool
+    because: str
+    spec: Spec | None
+
+
+def leaderboard(board: View, data: Dataset) -> list[Row]:
+    """Every pipeline that was scored and both baselines, on the same folds, the best mean first."""
+    specs = {c.spec.digest: c.spec for c in board.artifacts(Candidate).payloads}
+    plain = plain_linear(data.columns.classify)
+    rows = [
+        Row(b.name, b.mean, b.spread, b.error, "", False, "baseline", plain if b.name == "plain linear" else None)
+        for b in board.artifacts(Baseline).payloads
+    ]
+    rows += [
+        Row(v.label, v.mean, v.spread, v.error, v.votes, v.accepted, v.because, specs[v.digest])
+        for v in board.artifacts(Verdict).payloads
+        if v.mean is not None and v.spread is not None and v.error is not None
+    ]
+    return sorted(rows, key=lambda row: (-row.mean, row.label))
+
+
+def best_of(rows: list[Row]) -> Row:
+    """The accepted pipeline with the best mean; if none was accepted, the plain linear baseline: noise is no progress."""
+    return next((row for row in rows if row.accepted), next(row for row in rows if row.label == "plain linear"))
+
+
+def as_text(board: View, data: Dataset, rows: list[Row]) -> str:
+    """The leaderboard and the discoveries, for people."""
+    best = best_of(rows)
+    metric, error = ("balanced accuracy", "wrong") if data.columns.classify else ("R2", "RMSE")
+    shown = [row for i, row in enumerate(rows) if i < SHOWN or not row.votes or row is best]
+    width = min(70, max(len(row.label) for row in shown))
+    lines = [f"{'':4}{'pipeline':{width}}  {metric:>18}  {error:>9}  votes  because of"]
+    for row in shown:
+        mark = "best" if row is best else "  + " if row.accepted else ""
+        label = row.label if len(row.label) <= width else row.label[: width - 1] + "…"
+        score = f"{row.mean:.4f} ± {row.spread:.4f}"
+        lines.append(f"{mark:4}{label:{width}}  {score:>18}  {row.error:9.4g}  {row.votes:>5}  {row.because}")
+    if len(rows) > len(shown):
+        lines.append(f"    … {len(rows) - len(shown)} more")
+    accepted = sum(row.accepted for row in rows)
+    lines += ["", f"{accepted} of {sum(bool(row.votes) for row in rows)} pipelines are better than what they improve on"
+              " by more than noise (2 of 3 votes: cross-validation, bootstrap, held-out rows)."]  # fmt: skip
+    if not accepted:
+        lines.append("None is: the plain linear baseline stays the best that can be defended.")
+    return "\n".join([*lines, "", *_discoveries(board)])
+
+
+def _discoveries(board: View) -> list[str]:
+    plans = {p.because: p for p in board.artifacts(Plan).payloads}
+    work = [w for w in board.artifacts(WorkDiscovery).payloads if w.work_id in plans and w.work_id != "search"]
+    lines = [f"{len(work)} discoveries, each with its plan:"]
+    for w in work[:SHOWN]:
+        lines.append(f"  {w.description}")
+        lines.append(f"    -> {plans[str(w.work_id)].plan}")
+    return lines + ([f"  … {len(work) - SHOWN} more"] if len(work) > SHOWN else [])
+
+
+def write_best(row: Row, data: Dataset, folder: Path) -> Path:
+    """Write the best pipeline's file, with the scores that it must find again when it is run by itself."""
+    spec = row.spec if row.spec is not None else plain_linear(data.columns.classify)
+    recorded = {"fitted": fitted_score(spec, data), "mean": row.mean, "spread": row.spread}
+    path = folder / "best_pipeline.py"
+    path.write_text(render(spec, data, folder, recorded), encoding="utf-8")
+    return path

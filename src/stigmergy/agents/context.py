@@ -1,0 +1,215 @@
+"""What a body may know and do beside its inputs."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property
+from hashlib import blake2b
+from time import perf_counter
+from typing import Any, ParamSpec, TypeVar, cast, get_type_hints, overload
+
+import anyio.to_thread
+from pydantic import BaseModel, JsonValue, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
+
+from stigmergy.agents.request import Request
+from stigmergy.agents.signature import ContextMark
+from stigmergy.blackboard.artifact import Artifact
+from stigmergy.blackboard.briefing import Briefing
+from stigmergy.blackboard.decision import Draft
+from stigmergy.blackboard.durations import Seconds, in_seconds
+from stigmergy.blackboard.errors import CallChanged, DuplicateCall, NotJournalable, UseContext
+from stigmergy.blackboard.events import Called, Calling, ErrorInfo
+from stigmergy.blackboard.job import Job
+
+P = ParamSpec("P")
+R = TypeVar("R")
+I = TypeVar("I", bound=BaseModel)  # noqa: E741  the instructions' type
+
+Drafting = Callable[..., Draft]
+
+
+class Context(ContextMark):
+    """Given to a body that has a parameter of this type.
+
+    Attributes:
+        artifacts: the envelopes of the inputs, in declared order.
+        instructions: what the context provider wants the agent to know, the most important first.
+        attempt: 1 for the first attempt.
+        feedback: why the outputs of the last attempt were refused; "" if they were not.
+    """
+
+    def __init__(
+        self, job: Job, inputs: Sequence[Artifact[Any]], request: Request, briefing: Briefing | None,
+        drafting: Drafting, *, threaded: bool,
+    ) -> None:  # fmt: skip
+        self._job = job
+        self._request = request
+        self._briefing = briefing
+        self._drafting = drafting
+        self._threaded = threaded
+        self._used: set[str] = set()
+        self._published = 0
+        self.artifacts: tuple[Artifact[Any], ...] = tuple(inputs)
+        self.agent_name = job.agent.name
+        self.description = job.agent.description
+        self.attempt = job.attempt
+        self.feedback = job.feedback
+        self.run = job.run
+        self.activation = job.id
+        self.phase = request.phase
+        self.instructions: tuple[BaseModel, ...] = briefing.instructions if briefing is not None else ()
+
+    @cached_property
+    def past(self) -> tuple[Artifact[Any], ...]:
+        """Past artifacts as of the claim: what the context provider chose, or else the ancestors of the inputs."""
+        if self._briefing is not None:
+            return self._briefing.artifacts
+        return tuple(self._request.ancestors())
+
+    def now(self) -> float:
+        """The log time of the claim, in seconds since the epoch: the same in every replay."""
+        return self._job.claimed_at
+
+    def idempotency_key(self, key: str) -> str:
+        """A key that is the same in every attempt, for providers that take one."""
+        return f"stigmergy-{self.run}-{self._job.id}-{key}"
+
+    @overload
+    async def call(
+        self, key: str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    async def call(self, key: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def call(self, key: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """A journaled effect: once its record is durable it is never executed again, whatever dies.
+
+        An effect that dies before its record may be executed again. The result is read back from its record also the
+        first time, by the return annotation of `fn`; without one it may be a JSON value only.
+
+        Args:
+            key: unique among the effects of this body.
+            fn: sync (then it runs in a thread) or async; its arguments follow.
+
+        Raises:
+            DuplicateCall: the key was used before in this attempt.
+            CallChanged: an earlier attempt recorded this key with other arguments.
+            NotJournalable: the result is neither JSON nor a model.
+        """
+        digest = self._announce(key, args, kwargs)
+        name = getattr(fn, "__qualname__", type(fn).__name__)
+        decoder = _decoder(fn)
+        recorded = self._job.desk.recorded(self._job).get(key) if self._is_repeat else None
+        if recorded is not None:
+            if recorded[0].digest != digest:
+                raise CallChanged(
+                    f'call "{key}" of {self.agent_name!r} was recorded with other arguments. Use a new key, or make '
+                    "the arguments depend on the inputs alone."
+                )
+            if recorded[1] is not None and recorded[1].outcome == "done":
+                return decoder.validate_json(recorded[1].payload)
+        return await self._execute(key, name, digest, decoder, fn, args, kwargs)
+
+    @property
+    def _is_repeat(self) -> bool:
+        return self._job.attempt > 1 or self._job.fence != 0
+
+    def _announce(self, key: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
+        if self._threaded:
+            raise UseContext(f"{self.agent_name!r} is a plain function in a thread; make it async def to journal effects.")
+        if key in self._used:
+            raise DuplicateCall(f'call "{key}" is used twice in {self.agent_name!r}. Give each effect its own key.')
+        self._used.add(key)
+        try:
+            return blake2b(to_json([args, kwargs], by_alias=True, inf_nan_mode="strings"), digest_size=12).hexdigest()
+        except (PydanticSerializationError, ValueError) as error:
+            raise NotJournalable(f'call "{key}": its arguments cannot be recorded as JSON ({error}).') from error
+
+    async def _execute(
+        self, key: str, name: str, digest: str, decoder: TypeAdapter[Any], fn: Callable[..., Any],
+        args: Sequence[Any], kwargs: dict[str, Any],
+    ) -> Any:  # fmt: skip
+        desk, job = self._job.desk, self._job
+        calling = await desk.calling(job, Calling(key=key, name=name, digest=digest))
+        started = perf_counter()
+        try:
+            if inspect.iscoroutinefunction(fn):
+                result = await fn(*args, **kwargs)
+            else:
+                result = await anyio.to_thread.run_sync(lambda: fn(*args, **kwargs), abandon_on_cancel=True)
+                if inspect.isawaitable(result):
+                    result = await result
+            payload = _recordable(key, result, decoder)
+        except Exception as error:
+            info = ErrorInfo(type(error).__name__, str(error))
+            seconds = perf_counter() - started
+            await desk.called(job, calling, Called(activation=job.id, key=key, outcome="failed", error=info, seconds=seconds))
+            raise
+        # No await between the return of the function and its record, so that a cancellation cannot fall between.
+        seconds = perf_counter() - started
+        await desk.called(job, calling, Called(activation=job.id, key=key, seconds=seconds, payload=payload))
+        return decoder.validate_json(payload)
+
+    async def sleep(self, key: str, seconds: Seconds) -> None:
+        """Sleep durably: after a restart only the rest is slept. Virtual under a virtual clock."""
+        digest = self._announce(key, (in_seconds(seconds, "ctx.sleep()"),), {})
+        desk, job = self._job.desk, self._job
+        recorded = desk.recorded(job).get(key)
+        if recorded is not None and recorded[1] is not None:
+            return
+        if recorded is not None:
+            calling = recorded[0].seq
+        else:
+            until = desk.now() + in_seconds(seconds, "ctx.sleep()")
+            calling = await desk.calling(job, Calling(key=key, name="sleep", digest=digest, until=until))
+        await desk.sleep(job, calling)
+        await desk.called(job, calling, Called(activation=job.id, key=key))
+
+    async def publish(self, payload: BaseModel, /, *, key: str | None = None, tags: Sequence[str] = ()) -> int:
+        """Publish at once, before the body ends; its id. A retry of the body does not publish it again.
+
+        Args:
+            key: what makes it the same artifact in the next attempt; by default its ordinal in this body.
+        """
+        if self._threaded:
+            raise UseContext(f"{self.agent_name!r} is a plain function in a thread; return what it publishes.")
+        self._published += 1
+        own = f"{self._job.id}/{key if key is not None else self._published}"
+        draft = self._drafting(payload, key=own, tags=tags)
+        ids = await self._job.desk.publish_from(self._job, [draft])
+        if ids:
+            return ids[0]
+        row = self._job.desk.reader().by_key(self.run, own)
+        return row.seq if row is not None else 0
+
+
+def _recordable(key: str, result: object, decoder: TypeAdapter[Any]) -> bytes:
+    try:
+        payload = to_json(result, by_alias=True, inf_nan_mode="strings", bytes_mode="base64") if isinstance(
+            result, BaseModel
+        ) else decoder.dump_json(result)  # fmt: skip
+        decoder.validate_json(payload)
+    except (PydanticSerializationError, ValidationError, ValueError) as error:
+        raise NotJournalable(
+            f'call "{key}" returned <{type(result).__name__}>; only JSON values and pydantic models can be recorded. '
+            "Annotate what the function returns, and return a model or plain data."
+        ) from error
+    return payload
+
+
+def _decoder(fn: Callable[..., Any]) -> TypeAdapter[Any]:
+    try:
+        hints = get_type_hints(fn)
+    except (NameError, TypeError):
+        hints = {}
+    returns = hints.get("return", JsonValue)
+    try:
+        return TypeAdapter(JsonValue if returns in (Any, object) else returns)
+    except PydanticSchemaGenerationError as error:
+        raise NotJournalable(
+            f"{getattr(fn, '__qualname__', fn)!r} returns {returns!r}, which cannot be recorded. Return a model or JSON."
+        ) from error
+
+
+def context_of(ctx: object) -> Context:
+    """The context that a body was given."""
+    return cast("Context", ctx)

@@ -1,0 +1,64 @@
+"""From what `.publishes()` or a return annotation says to declared outputs."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, TypedDict, TypeVar
+
+from pydantic import BaseModel
+
+from stigmergy.agents.subscribe import names
+from stigmergy.blackboard.definitions import Output
+from stigmergy.blackboard.errors import DefinitionError
+from stigmergy.blackboard.events import Visibility
+from stigmergy.blackboard.types import type_of
+from stigmergy.blackboard.where import Filter, parse_where, written_at
+
+T = TypeVar("T")
+
+
+class Publishing(TypedDict, Generic[T], total=False):
+    """Options of `.publishes()` for one type.
+
+    Attributes:
+        visibility: who may see it: `private(…)`, `labelled(…)`, `tenant(…)`, `after(…)`.
+        tags: every such artifact gets these.
+        fan_out: how many of this type one activation must publish, or (least, most).
+        where: outputs that do not pass are left out.
+    """
+
+    visibility: Visibility | None
+    tags: str | Iterable[str]
+    fan_out: int | tuple[int, int] | None
+    where: Filter[T] | None
+
+
+def plain_outputs(models: Sequence[type[BaseModel]]) -> tuple[Output, ...]:
+    """These types, without options."""
+    return tuple(Output(type_of(model).name, model) for model in models)
+
+
+def output(
+    model: type[BaseModel],
+    visibility: Visibility | None,
+    tags: str | Iterable[str],
+    fan_out: int | tuple[int, int] | None,
+    where: Filter[Any] | None,
+    *,
+    subject: str,
+    place: str,
+) -> Output:
+    """One checked output.
+
+    Raises:
+        UnknownField, BadFilter, BadType, DefinitionError: it cannot work as written.
+    """
+    at = written_at(place)
+    if visibility is not None and not isinstance(visibility, Visibility):
+        raise DefinitionError(
+            f"{subject}: visibility={visibility!r} is none of private(…), labelled(…), tenant(…), after(…).{at}"
+        )
+    least_most = (fan_out, fan_out) if isinstance(fan_out, int) else fan_out
+    if least_most is not None and not 0 <= least_most[0] <= least_most[1]:
+        way_out = "Give a number, or (least, most)."
+        raise DefinitionError(f"{subject}: fan_out={fan_out!r} for {model.__name__} cannot be met. {way_out}{at}")
+    filtered = parse_where(model, where, subject, place)
+    return Output(type_of(model).name, model, visibility, names(tags), least_most, filtered)

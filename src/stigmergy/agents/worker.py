@@ -1,0 +1,256 @@
+"""Runs bodies: on the loop, in a thread, or in a process of their own."""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from math import inf
+from threading import Lock
+from typing import Any
+
+import anyio.to_process
+import anyio.to_thread
+from pydantic import BaseModel
+
+from stigmergy.agents.agent import Agent, FunctionAgent
+from stigmergy.agents.context import Context
+from stigmergy.agents.request import Request, envelope
+from stigmergy.blackboard.artifact import Artifact
+from stigmergy.blackboard.briefing import Briefing, ContextProvider
+from stigmergy.blackboard.decision import Draft
+from stigmergy.blackboard.definitions import AgentSpec, Output
+from stigmergy.blackboard.drafting import draft_of
+from stigmergy.blackboard.errors import BadSignature, UndeclaredOutput, WrongFanOut
+from stigmergy.blackboard.job import Job
+from stigmergy.blackboard.types import TypeTable, type_of
+from stigmergy.blackboard.visibility import visible
+from stigmergy.blackboard.where import matches
+
+inside_body: ContextVar[str] = ContextVar("inside_body", default="")
+"""The agent whose body runs here; "" outside of bodies."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is known of an agent before it runs, so that the hot path looks nothing up."""
+
+    agent: Agent
+    function: Callable[..., Any]
+    outputs: dict[type[BaseModel], Output]
+    provider: ContextProvider | None
+    simple: bool
+    """Its body is async and takes one payload and nothing else."""
+    speculates: bool
+
+
+class BodyWorker:
+    """Runs the bodies of a board's agents in this process."""
+
+    def __init__(self, agents: Sequence[Agent], types: TypeTable, provider: ContextProvider | None) -> None:
+        self._types = types
+        self._plans = {agent.name: self._plan(agent, provider) for agent in agents}
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    def _plan(self, agent: Agent, provider: ContextProvider | None) -> _Plan:
+        means = agent.means
+        kinds = [p.kind for p in means.call.parameters]
+        plain = means.is_async and means.isolate is None and not means.middleware
+        wants_context = "context" in kinds or bool(means.middleware)
+        function = means.function
+        return _Plan(
+            agent,
+            function if function is not None else _no_body,
+            {o.model: o for o in agent.outputs},
+            (means.context or provider) if wants_context or function is None else None,
+            plain and kinds == ["payload"] and not means.call.parameters[0].keyword,
+            agent.spec.pure and not wants_context,
+        )
+
+    def may_speculate(self, agent: AgentSpec) -> bool:
+        """A pure body that asks for no context may start before its claim is durable."""
+        return self._plans[agent.name].speculates
+
+    async def perform(self, job: Job) -> list[Draft]:
+        """Run one body and check what it returns."""
+        plan = self._plans[job.agent.name]
+        inside_body.set(job.agent.name)
+        if plan.simple and len(job.inputs) == 1:
+            event = job.desk.published(job.inputs[0])
+            payload = self._types.decode(event.type, event.version, event.payload)
+            return self._drafts(plan, await plan.function(payload))
+        return self._drafts(plan, await self._run(plan, job))
+
+    async def _run(self, plan: _Plan, job: Job) -> object:
+        inputs = [self._input(job, id) for id in job.inputs]
+        means = plan.agent.means
+        request = Request(job, self._types, inputs, job.agent.phase)
+        briefing = await self._brief(plan.provider, request, job) if plan.provider is not None else None
+        threaded = not means.is_async
+        context = Context(job, inputs, request, briefing, self._draft, threaded=threaded)
+        args, named = means.call.arguments(inputs, job.slots, context)
+
+        async def body() -> Any:
+            if means.isolate == "process":
+                return await _in_process(plan.agent, args, named)
+            if threaded:
+                return await self._in_thread(job, plan.function, args, named)
+            return await plan.function(*args, **named)
+
+        if not means.middleware:
+            return await body()
+        call_next: Callable[[], Any] = lambda: _listed(body)  # noqa: E731
+        for middleware in reversed(means.middleware):
+            call_next = _around(middleware, call_next, context)
+        return await call_next()
+
+    def _input(self, job: Job, id: int) -> Artifact[Any]:
+        event = job.desk.published(id)
+        return envelope(event, self._types.decode(event.type, event.version, event.payload))
+
+    async def _brief(self, provider: ContextProvider, request: Request, job: Job) -> Briefing:
+        """Ask the provider; whatever it gives, the agent gets only what it may see."""
+        briefing = await provider.provide(request)
+        agent = job.agent
+        shown = tuple(
+            a
+            for a in briefing.artifacts
+            if a.id not in job.inputs
+            and (
+                a.visibility is None
+                or visible(
+                    a.visibility, agent=agent.name, labels=agent.labels, tenant=agent.tenant, now=job.claimed_at,
+                    published=a.at,
+                )
+            )
+        )  # fmt: skip
+        return Briefing(briefing.instructions, shown)
+
+    async def _in_thread(
+        self, job: Job, fn: Callable[..., Any], args: Sequence[object], named: dict[str, object]
+    ) -> object:
+        """Run a plain function in a thread. It cannot be stopped: given up, it keeps its place until it has ended."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(inf)  # the board's own limits hold
+        lock, ended = Lock(), False
+        released: list[Callable[[], None]] = []
+
+        def body() -> object:
+            nonlocal ended
+            try:
+                return fn(*args, **named)
+            finally:
+                with lock:
+                    ended = True
+                for release in released:
+                    release()
+
+        try:
+            return await anyio.to_thread.run_sync(body, abandon_on_cancel=True, limiter=self._limiter)
+        except BaseException:
+            with lock:
+                if not ended:
+                    released.append(job.desk.lingering(job))
+            raise
+
+    # -- outputs --------------------------------------------------------------------------------------------------
+
+    def _draft(self, payload: BaseModel, **options: Any) -> Draft:
+        return draft_of(self._types, payload, **options)
+
+    def _drafts(self, plan: _Plan, returned: object) -> list[Draft]:
+        spec = plan.agent.spec
+        drafts: list[Draft] = []
+        counts: dict[str, int] = {}
+        for payload in _flat(returned, spec):
+            output = plan.outputs.get(type(payload)) or _declared(spec, payload)
+            counts[output.type_name] = counts.get(output.type_name, 0) + 1
+            if output.where.predicates or output.where.equals:
+                if not matches(output.where, payload):
+                    continue
+            drafts.append(draft_of(
+                self._types, payload, tags=output.tags, visibility=output.visibility, review_by=output.review_by,
+            ))  # fmt: skip
+        for output in spec.outputs:
+            if output.fan_out is not None:
+                least, most = output.fan_out
+                n = counts.get(output.type_name, 0)
+                if not least <= n <= most:
+                    wanted = str(least) if least == most else f"{least} to {most}"
+                    raise WrongFanOut(f"{spec.name!r} returned {n} {output.type_name}, but its fan_out is {wanted}.")
+        return drafts
+
+
+def _flat(returned: object, spec: AgentSpec) -> Iterator[BaseModel]:
+    """The payloads in what a body returned: one, none, or a sequence of them, at most nested once."""
+    if returned is None:
+        return
+    if isinstance(returned, BaseModel):
+        yield returned
+    elif isinstance(returned, Artifact):
+        raise UndeclaredOutput(f"{spec.name!r} returned the artifact {returned.ref}. Return a payload: a new one.")
+    elif isinstance(returned, list | tuple):
+        for item in returned:
+            yield from _flat(item, spec)
+    else:
+        raise UndeclaredOutput(
+            f"{spec.name!r} returned <{type(returned).__name__}>. Return pydantic models, a list of them, or None."
+        )
+
+
+def _declared(spec: AgentSpec, payload: BaseModel) -> Output:
+    name = type_of(type(payload)).name
+    output = spec.output(name)
+    if output is None:
+        declared = " | ".join(o.type_name for o in spec.outputs) or "nothing"
+        raise UndeclaredOutput(
+            f"{spec.name!r} returned {name} but publishes {declared}. Add it to .publishes() or to the return annotation."
+        )
+    return output
+
+
+async def _listed(body: Callable[[], Any]) -> list[BaseModel]:
+    returned = await body()
+    if returned is None:
+        return []
+    return list(returned) if isinstance(returned, list | tuple) else [returned]
+
+
+def _around(middleware: Callable[..., Any], call_next: Callable[[], Any], context: Context) -> Callable[[], Any]:
+    return lambda: middleware(call_next, context)
+
+
+async def _no_body(*_: object) -> None:
+    raise BadSignature("this agent has no body, and no model answers for it yet.")
+
+
+def _importable(agent: Agent) -> tuple[str, str]:
+    """Where another process finds the body.
+
+    Raises:
+        BadSignature: it cannot be imported from there.
+    """
+    function = agent.means.function
+    module, qualname = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+    found: object = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if found is not function and not (isinstance(found, FunctionAgent) and found.means.function is function):
+        raise BadSignature(
+            f'the body of "{agent.name}" cannot be imported as {module}.{qualname}, so no other process can run it. '
+            "Define it at the top level of a module."
+        )
+    return module, qualname
+
+
+async def _in_process(agent: Agent, args: Sequence[object], named: dict[str, object]) -> object:
+    module, qualname = _importable(agent)
+    return await anyio.to_process.run_sync(run_importable, module, qualname, list(args), named, cancellable=True)
+
+
+def run_importable(module: str, qualname: str, args: Sequence[object], named: dict[str, object]) -> object:
+    """What the other process does."""
+    found: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return found(*args, **named)

@@ -1,0 +1,192 @@
+"""What agents are made of: plain values that the matching, the decider and the worker read.
+
+Nothing here has a body or does IO; `stigmergy.agents` builds these from signatures and fluent calls.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from stigmergy.blackboard.events import Visibility
+
+Predicate = Callable[[Any], bool]
+"""An opaque test on a typed payload; it must not change it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A filter, split into what can be indexed and what cannot.
+
+    Attributes:
+        equals: field name -> allowed JSON values (any of), sorted by field name.
+        predicates: tested in order, on the typed payload.
+    """
+
+    equals: tuple[tuple[str, tuple[object, ...]], ...] = ()
+    predicates: tuple[Predicate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A join key: the nearest ancestor artifact of this type (fork and join inside a run)."""
+
+    type_name: str
+    model: type[BaseModel]
+
+
+Key = str | Callable[[Any], object] | Ancestor
+"""How a join finds what belongs together: a field name, a function of the payload, or a common ancestor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One place of a subscription.
+
+    Attributes:
+        type_name: the stable name of the artifact type.
+        count: how many artifacts fill it.
+        optional: when the deadline passes, the subscription fires without it.
+        producers: only artifacts by these agents ("outside" = published from outside); empty = by anyone.
+        tags: only artifacts with at least one of these tags; empty = any.
+    """
+
+    type_name: str
+    model: type[BaseModel]
+    count: int = 1
+    optional: bool = False
+    where: Where = Where()
+    producers: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What an agent waits for; one rule serves single inputs, joins, counts, batches and windows.
+
+    For every key the oldest artifacts fill the slots first, and fire when all slots are full; the rest keep waiting.
+
+    Attributes:
+        id: "agent/0", "agent/1", … in order of definition.
+        by: what must be equal among the inputs of one activation.
+        within: seconds that an artifact waits for the rest; "idle" = until nothing else can run. When it passes,
+            a batch fires with what is there, a join fires if only optional slots are empty, else the artifact expires.
+        window: expire an artifact when more than this many later ones have entered this subscription.
+        groups: how many complete groups make one activation.
+        scope: "run" keeps runs apart; "board" mixes them.
+        batch: the slot takes up to `count` artifacts and the body gets a list.
+        since: "start" offers what was published before the agent was first enrolled.
+    """
+
+    id: str
+    slots: tuple[Slot, ...]
+    by: Key | None = None
+    within: float | Literal["idle"] | None = None
+    window: int | None = None
+    groups: int = 1
+    scope: Literal["run", "board"] = "run"
+    batch: bool = False
+    since: Literal["now", "start"] = "now"
+    max_waiting: int = 10_000
+
+    @property
+    def single(self) -> bool:
+        """Whether one artifact alone is an activation."""
+        return len(self.slots) == 1 and self.slots[0].count == 1 and self.groups == 1 and not self.batch
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What an agent may publish.
+
+    Attributes:
+        fan_out: how many of this type one activation must publish (least, most); None = any number.
+        where: outputs that do not pass are left out.
+        review_by: held until a component releases it; only this agent is offered it before.
+    """
+
+    type_name: str
+    model: type[BaseModel]
+    visibility: Visibility | None = None
+    tags: tuple[str, ...] = ()
+    fan_out: tuple[int, int] | None = None
+    where: Where = Where()
+    review_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How failed attempts are repeated: `attempts` in all, waiting `backoff * 2**n` seconds, at most `cap`."""
+
+    attempts: int = 3
+    backoff: float = 1.0
+    cap: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.backoff < 0 or self.cap < 0:
+            raise ValueError("Retry needs attempts >= 1 and backoff, cap >= 0")
+
+    def delay(self, attempt: int) -> float:
+        """Seconds to wait after the given failed attempt (1 = the first)."""
+        return min(self.cap, self.backoff * 2.0 ** (attempt - 1))
+
+
+ONCE = Retry(attempts=1, backoff=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of a run; when one is reached the run stops with reason `budget`, and nothing is lost.
+
+    Attributes:
+        activations: how many may start in one run.
+        depth: activations between an artifact and an outside publish.
+        fan_out: outputs of one activation.
+        payload_bytes: size of one artifact as JSON.
+        cost: money in dollars, exact; a string or a Decimal, never a float.
+        tokens, seconds: sums over a run's activations and journaled effects.
+    """
+
+    cost: Decimal | str | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+    activations: int | None = 100_000
+    depth: int | None = 1_000
+    fan_out: int | None = 1_000
+    payload_bytes: int | None = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """All that the kernel needs to know of an agent.
+
+    Attributes:
+        concurrency: activations of this agent at one time; None = only the board's limit.
+        timeout: seconds per attempt.
+        pure: its body has no effect outside `ctx.call`, so it may start before its claim is durable.
+        self_trigger: whether it may consume what it publishes itself.
+        labels, tenant: what visibility asks for.
+        phase: the phase it serves, for statistics and instructions.
+    """
+
+    name: str
+    description: str = ""
+    subscriptions: tuple[Subscription, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    concurrency: int | None = None
+    timeout: float | None = None
+    retry: Retry = ONCE
+    pure: bool = False
+    self_trigger: bool = False
+    labels: frozenset[str] = frozenset()
+    tenant: str | None = None
+    phase: str | None = None
+    max_crashes: int = 3
+    place: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def output(self, type_name: str) -> Output | None:
+        """The declared output of that type, if there is one."""
+        return next((o for o in self.outputs if o.type_name == type_name), None)

@@ -1,0 +1,208 @@
+"""One family of errors; each says what happened, where, and what to do.
+
+StigmergyError
+├── DefinitionError        what was written in code cannot work; raised where it is defined
+│   ├── UnknownField, BadFilter, BadSignature, BadType, TypeClash, DuplicateAgent, NoBody, BadComponent
+├── PublishError           an artifact was refused; nothing was published
+│   ├── InvalidPayload, NotRoundTrippable, PayloadTooLarge, UnknownType, UnknownPhase
+│   ├── KeyReused, DuplicateWork, UnknownWork, BlockingCycle, UndeclaredOutput, WrongFanOut
+│   └── SeedError          a seed or stream file, named by line
+├── StoreError             the file cannot be opened or written
+│   ├── BoardBusy, NotABoard, StoreReadOnly, StoreFull, StoreDamaged, NewerBoard, StoreLooksLikeModel
+├── BoardError             the board cannot do this now
+│   ├── BoardClosed, BoardBroken, OutcomeUnknown, UseContext, WrongLoop
+├── CallError              a journaled effect was misused
+│   ├── DuplicateCall, CallChanged, NotJournalable, CallRefused
+├── QueryError             a read found something else than it asked for
+│   ├── NotFound, NotExactlyOne
+└── RunFailed              `report.raise_for_failures()`: chains the first failure
+"""
+
+
+class StigmergyError(Exception):
+    """Something this library refused or could not do."""
+
+    @property
+    def code(self) -> str:
+        """The stable name of the error, for programs; the message is for people."""
+        return type(self).__name__
+
+
+class DefinitionError(StigmergyError):
+    """A definition cannot work."""
+
+
+class UnknownField(DefinitionError):
+    """A filter or key names a field that its type does not have."""
+
+
+class BadFilter(DefinitionError):
+    """A filter that could never pass anything, or that is none."""
+
+
+class BadSignature(DefinitionError):
+    """A body's signature cannot be read as inputs and outputs."""
+
+
+class BadType(DefinitionError):
+    """Something that is no pydantic model was used as an artifact type."""
+
+
+class TypeClash(DefinitionError):
+    """Two different classes claim one artifact type name."""
+
+
+class DuplicateAgent(DefinitionError):
+    """Two agents have one name."""
+
+
+class NoBody(DefinitionError):
+    """An agent has neither a body nor a model."""
+
+
+class BadComponent(DefinitionError):
+    """A component does not keep the component contract."""
+
+
+class PublishError(StigmergyError):
+    """An artifact was refused; nothing was published."""
+
+
+class InvalidPayload(PublishError):
+    """The payload is not a valid value of its type."""
+
+
+class NotRoundTrippable(PublishError):
+    """The payload does not come back from JSON as it was."""
+
+
+class PayloadTooLarge(PublishError):
+    """The payload is larger than the board's limit."""
+
+
+class UnknownType(PublishError):
+    """A type name that no class of this program has."""
+
+
+class UnknownPhase(PublishError):
+    """Work was published for a phase that is not registered."""
+
+
+class KeyReused(PublishError):
+    """An idempotency key was used again with another payload."""
+
+
+class DuplicateWork(PublishError):
+    """A work id was used twice in one run."""
+
+
+class UnknownWork(PublishError):
+    """A parent work id that names no published work."""
+
+
+class BlockingCycle(PublishError):
+    """Work items wait for each other."""
+
+
+class UndeclaredOutput(PublishError):
+    """An agent returned something it does not publish."""
+
+
+class WrongFanOut(PublishError):
+    """An agent returned another number of outputs than it declared."""
+
+
+class SeedError(PublishError):
+    """A line of a seed or stream file is wrong; nothing was published."""
+
+
+class StoreError(StigmergyError):
+    """The store cannot be opened, read or written."""
+
+
+class BoardBusy(StoreError):
+    """Another process owns the board."""
+
+
+class NotABoard(StoreError):
+    """The file is not a board."""
+
+
+class StoreReadOnly(StoreError):
+    """The board cannot be written."""
+
+
+class StoreFull(StoreError):
+    """The disk is full."""
+
+
+class StoreDamaged(StoreError):
+    """The file is damaged."""
+
+
+class NewerBoard(StoreError):
+    """The board was written by a newer version."""
+
+
+class StoreLooksLikeModel(StoreError):
+    """The name of a model was given as the store."""
+
+
+class BoardError(StigmergyError):
+    """The board cannot do this now."""
+
+
+class BoardClosed(BoardError):
+    """The board was closed."""
+
+
+class BoardBroken(BoardError):
+    """An append failed; the board does nothing more until it is opened again."""
+
+
+class OutcomeUnknown(BoardBroken):
+    """The append that carried this publish failed; it may or may not be on the board."""
+
+
+class UseContext(BoardError):
+    """A body used the board instead of its context."""
+
+
+class WrongLoop(BoardError):
+    """The board is in use in another event loop."""
+
+
+class CallError(StigmergyError):
+    """A journaled effect was misused."""
+
+
+class DuplicateCall(CallError):
+    """One key was used for two effects of one attempt."""
+
+
+class CallChanged(CallError):
+    """A recorded effect was asked for again with other arguments."""
+
+
+class NotJournalable(CallError):
+    """The result of an effect cannot be recorded."""
+
+
+class CallRefused(CallError):
+    """A component denied an effect."""
+
+
+class QueryError(StigmergyError):
+    """A read found something else than it asked for."""
+
+
+class NotFound(QueryError):
+    """There is no such thing on the board."""
+
+
+class NotExactlyOne(QueryError):
+    """One artifact was asked for and none or several were found."""
+
+
+class RunFailed(StigmergyError):
+    """A run ended with failures."""

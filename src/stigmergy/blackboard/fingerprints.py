@@ -1,0 +1,56 @@
+"""Digests of definitions, so that a reopened board knows which agents changed.
+
+Code is not part of them: editing a body or a predicate is not a new agent. A function that is a join key counts by
+its name.
+"""
+
+import json
+from hashlib import blake2b
+
+from stigmergy.blackboard.definitions import AgentSpec, Ancestor, Key, Subscription, Where
+
+
+def shape(subscription: Subscription) -> str:
+    """Digest of what gives waiting artifacts their places: types, counts, the join key, the scope.
+
+    When it changes, what waited for the old shape cannot be used; filters and deadlines may change freely.
+    """
+    return _digest(_places(subscription))
+
+
+def fingerprint(spec: AgentSpec) -> str:
+    """Digest of all that an agent consumes and publishes."""
+    consumes = [
+        [
+            *_places(s),
+            s.within,
+            s.window,
+            s.groups,
+            s.since,
+            [[_equals(p.where), sorted(p.producers), sorted(p.tags), p.optional] for p in s.slots],
+        ]
+        for s in spec.subscriptions
+    ]
+    publishes = [[o.type_name, o.fan_out, sorted(o.tags), _equals(o.where)] for o in spec.outputs]
+    return _digest([spec.name, consumes, publishes])
+
+
+def key_name(by: Key) -> str:
+    """How a join key reads: a field name, `ancestor(Plan)`, or a function's name."""
+    if isinstance(by, Ancestor):
+        return f"ancestor({by.type_name})"
+    return by if isinstance(by, str) else f"{getattr(by, '__name__', type(by).__name__)}()"
+
+
+def _places(subscription: Subscription) -> list[object]:
+    by = None if subscription.by is None else key_name(subscription.by)
+    slots = [[slot.type_name, slot.count] for slot in subscription.slots]
+    return [slots, subscription.batch, by, subscription.scope]
+
+
+def _equals(where: Where) -> list[object]:
+    return [[name, sorted(repr(value) for value in allowed)] for name, allowed in where.equals]
+
+
+def _digest(value: list[object]) -> str:
+    return blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,82 @@
+"""From a log back to everything that is folded from it; a snapshot only shortens the way."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from stigmergy.blackboard.artifact import Artifact
+from stigmergy.blackboard.decision import request_of
+from stigmergy.blackboard.events import Event, Faulted, Published
+from stigmergy.blackboard.ledger import Ledger
+from stigmergy.blackboard.observers import Observers
+from stigmergy.blackboard.rows import decode
+from stigmergy.blackboard.state import State
+from stigmergy.blackboard.stores.base import Reader, Snapshot
+
+CODE = "1"
+"""Changes whenever the meaning of a snapshot changes; an older snapshot is then not used."""
+
+
+@dataclass(slots=True)
+class _Saved:
+    state: str
+    ledger: str
+    components: dict[str, tuple[int, str]]
+
+
+_SAVED = TypeAdapter(_Saved)
+
+
+@dataclass(slots=True)
+class Folded:
+    """All folds of one log, at one position."""
+
+    state: State
+    observers: Observers
+    ledger: Ledger
+
+    def apply(self, event: Event, artifact: Callable[[], Artifact[Any]] | None = None) -> None:
+        """Fold one recorded event; components observe it but do not react."""
+        state, observers = self.state, self.observers
+        prior = state.activations.get(event.cause) if observers.any else None
+        state.apply(event)
+        state.ready.clear()
+        self.ledger.apply(event)
+        if observers.any:
+            a = prior or state.activations.get(event.seq)
+            observers.step(event, artifact, request_of(a) if a else None)
+            if isinstance(event, Faulted):
+                observers.fault(event.component)
+            observers.changed.clear()
+
+    def snapshot(self) -> Snapshot:
+        """Everything as one cacheable value."""
+        saved = _Saved(self.state.dump().decode(), self.ledger.dump().decode(), self.observers.dump())
+        return Snapshot(self.state.seq, CODE, _SAVED.dump_json(saved))
+
+
+def fold(
+    reader: Reader, observers: Observers, open_artifact: Callable[[Published], Artifact[Any]], until: int | None = None
+) -> Folded:
+    """Fold a log, from the newest usable snapshot on.
+
+    Args:
+        open_artifact: makes the typed envelope of a `Published`, for the components that ask for it.
+        until: the last position to fold; None = all.
+    """
+    folded = Folded(State(), observers, Ledger())
+    snapshot = reader.snapshot(until)
+    if snapshot is not None and snapshot.code == CODE:
+        saved = _SAVED.validate_json(snapshot.state)
+        state = State.load(saved.state.encode())
+        if observers.load(saved.components, state.faulted):
+            folded = Folded(state, observers, Ledger.load(saved.ledger.encode()))
+    for row in reader.events(folded.state.seq, until):
+        event = decode(row)
+        if isinstance(event, Published):
+            folded.apply(event, lambda e=event: open_artifact(e))  # type: ignore[misc]
+        else:
+            folded.apply(event)
+    return folded

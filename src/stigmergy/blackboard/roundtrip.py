@@ -1,0 +1,124 @@
+"""What it takes for a payload to come back from JSON as it was: lossless schemas, and how to find what is lost."""
+
+import json
+from dataclasses import fields, is_dataclass
+from hashlib import blake2b
+from typing import Any, get_origin
+
+from pydantic import BaseModel
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic_core import CoreConfig
+
+LOSSLESS = CoreConfig(
+    ser_json_bytes="base64",
+    val_json_bytes="base64",
+    ser_json_inf_nan="strings",
+    ser_json_timedelta="iso8601",
+)
+_CONFIGURED = frozenset({"model", "dataclass", "typed-dict"})
+_DATA = frozenset({"default", "metadata", "expected"})
+
+
+def lossless(schema: Any) -> Any:
+    """A copy of a core schema in which nothing is configured to lose information; data in it stays as it is."""
+    if isinstance(schema, dict):
+        copy = {key: value if key in _DATA else lossless(value) for key, value in schema.items()}
+        if copy.get("type") in _CONFIGURED:
+            config = {k: v for k, v in (schema.get("config") or {}).items() if k != "ser_json_temporal"}
+            copy["config"] = {**config, **LOSSLESS}
+        return copy
+    if type(schema) in (list, tuple):
+        return type(schema)(lossless(item) for item in schema)
+    return schema
+
+
+def digest(model: type[BaseModel]) -> str:
+    """Which fields a model has, as 16 hex digits; the same for a class that is defined again."""
+    try:
+        shape: object = _shape(model.model_json_schema())
+    except PydanticInvalidForJsonSchema:
+        shape = {field: str(info.annotation) for field, info in model.model_fields.items()}
+    text = json.dumps(shape, sort_keys=True, separators=(",", ":"), default=repr)
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _shape(schema: Any) -> Any:
+    """A JSON schema without its prose: an edited docstring makes no other type."""
+    if isinstance(schema, list):
+        return [_shape(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    shape = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs", "patternProperties"):
+            shape[key] = {name: _shape(inner) for name, inner in value.items()}
+        elif key in ("default", "const", "enum"):
+            shape[key] = value
+        elif key not in ("title", "description", "examples"):
+            shape[key] = _shape(value)
+    return shape
+
+
+def parts(value: object) -> list[tuple[str | int, object]]:
+    """The fields or items of a value that a serialiser can be asked for one by one."""
+    if isinstance(value, BaseModel):
+        return list(value)
+    if isinstance(value, dict):
+        return [(key, inner) for key, inner in value.items() if isinstance(key, (str, int))]
+    if isinstance(value, (list, tuple)):
+        return list(enumerate(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return [(f.name, getattr(value, f.name, None)) for f in fields(value)]
+    return []
+
+
+def difference(a: Any, b: Any, path: str) -> tuple[str, object, object] | None:
+    """The first place where two values differ, with both values; NaN is the same as NaN."""
+    try:
+        if a is b or a == b or (a != a and b != b and type(a) is type(b)):
+            return None
+    except Exception:  # noqa: BLE001, S110  an `==` that raises (arrays have one) says no more than an unequal one
+        pass
+    if type(a) is not type(b):
+        return path, a, b
+    if isinstance(a, BaseModel):
+        for left, right in (
+            (a.__dict__, b.__dict__),
+            (a.__pydantic_extra__ or {}, b.__pydantic_extra__ or {}),
+            (a.__pydantic_private__ or {}, b.__pydantic_private__ or {}),
+        ):
+            found = difference(left, right, path)
+            if found is not None:
+                return found
+        return None
+    if isinstance(a, (list, tuple)):
+        a, b = dict(enumerate(a)), dict(enumerate(b))
+    elif is_dataclass(a):
+        a, b = dict(parts(a)), dict(parts(b))
+    elif not isinstance(a, dict):
+        return path, a, b
+    for key in [*a, *(key for key in b if key not in a)]:
+        if key not in a or key not in b:
+            return f"{path}.{key}", a.get(key), b.get(key)
+        found = difference(a[key], b[key], f"{path}.{key}")
+        if found is not None:
+            return found
+    return None
+
+
+def clash(old: type[BaseModel], new: type[BaseModel]) -> str:
+    """The first field in which two classes differ, as `value: float / value: int`."""
+    for field in [*old.model_fields, *new.model_fields]:
+        sides = []
+        for model in (old, new):
+            info = model.model_fields.get(field)
+            sides.append("no " + field if info is None else f"{field}: {_annotation(info.annotation)}")
+        if sides[0] != sides[1]:
+            return " / ".join(sides)
+    return "defaults or constraints"
+
+
+def _annotation(annotation: object) -> str:
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return annotation.__name__
+    return str(annotation).replace("typing.", "")

@@ -1,0 +1,50 @@
+"""Events as rows and back. The body of a row is the event as JSON, with fields that have their default left out."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from stigmergy.blackboard.errors import NewerBoard, StoreDamaged
+from stigmergy.blackboard.events import KINDS, Called, Event, Published
+from stigmergy.blackboard.stores.base import Row
+
+_ADAPTERS = {kind: TypeAdapter(cls) for kind, cls in KINDS.items()}
+_TO_JSON: dict[type[Event], Callable[..., bytes]] = {
+    cls: _ADAPTERS[kind].serializer.to_json for kind, cls in KINDS.items()
+}
+_FROM_JSON: dict[str, Callable[..., Any]] = {kind: a.validator.validate_json for kind, a in _ADAPTERS.items()}
+
+
+def encode(event: Event) -> Row:
+    """The row of an event."""
+    cls = event.__class__
+    body = _TO_JSON[cls](event, exclude_defaults=True).decode()
+    if cls is Published:
+        assert isinstance(event, Published)  # noqa: S101  narrows the type at no cost worth naming
+        return Row(
+            event.seq, event.tx, event.at, "Published", event.cause, event.run, event.type, event.key, event.work,
+            body, event.payload.decode(),
+        )  # fmt: skip
+    payload = event.payload.decode() if isinstance(event, Called) else ""
+    return Row(event.seq, event.tx, event.at, cls.__name__, event.cause, None, None, None, None, body, payload)
+
+
+def decode(row: Row) -> Event:
+    """The event of a row.
+
+    Raises:
+        NewerBoard: the kind is not known here.
+        StoreDamaged: the body is not what that kind looks like.
+    """
+    read = _FROM_JSON.get(row.kind)
+    if read is None:
+        raise NewerBoard(f"event {row.seq} is a {row.kind!r}, which this version does not know. Update stigmergy.")
+    try:
+        event: Event = read(row.body)
+    except ValidationError as error:
+        raise StoreDamaged(f"event {row.seq} ({row.kind}) cannot be read: {error.errors()[0]['msg']}") from error
+    event.seq, event.tx, event.at, event.cause = row.seq, row.tx, row.at, row.cause
+    if row.payload and isinstance(event, Published | Called):
+        event.payload = row.payload.encode()
+    return event

@@ -1,0 +1,80 @@
+"""What a board file looks like to SQLite, and what SQLite's errors mean for a board."""
+
+import sqlite3
+from pathlib import Path
+
+from stigmergy.blackboard.errors import (
+    NewerBoard,
+    NotABoard,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+)
+
+APPLICATION_ID = int.from_bytes(b"Stig")
+FORMAT = 1
+
+_STRICT = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+COLUMNS = "seq, tx, at, kind, cause, run, type, key, work, body, payload"
+
+CREATE = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY, tx INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL, cause INTEGER NOT NULL,
+    run TEXT, type TEXT, key TEXT, work TEXT, body TEXT NOT NULL, payload TEXT NOT NULL
+){_STRICT};
+CREATE INDEX event_type ON event (type) WHERE kind = 'Published';
+CREATE INDEX event_run ON event (run) WHERE kind = 'Published';
+CREATE INDEX event_run_type ON event (run, type) WHERE kind = 'Published';
+CREATE UNIQUE INDEX event_key ON event (run, key) WHERE kind = 'Published' AND key IS NOT NULL;
+CREATE INDEX event_work ON event (run, work) WHERE kind = 'Published' AND work IS NOT NULL;
+CREATE INDEX event_cause ON event (cause);
+CREATE TABLE snapshot (seq INTEGER PRIMARY KEY, code TEXT NOT NULL, state BLOB NOT NULL){_STRICT};
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORMAT};
+COMMIT;
+"""
+"""One transaction, so that a file is a board or empty. The indexes hold only rows that are asked for by them."""
+
+INSPECT = """
+SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+    (SELECT page_count FROM pragma_page_count)
+"""
+
+
+def is_board(path: Path, application_id: int, version: int, pages: int) -> bool:
+    """Whether what `INSPECT` found is a board that this version reads; False for an empty file.
+
+    Raises:
+        NotABoard: another program's database.
+        NewerBoard: a later version wrote it.
+    """
+    if pages == 0:
+        return False
+    if application_id != APPLICATION_ID:
+        raise NotABoard(f"{path} is a database of another program. Choose another file for the board.")
+    if version > FORMAT:
+        raise NewerBoard(f"{path} has format {version}; this version reads up to {FORMAT}. Update stigmergy.")
+    return True
+
+
+def explain(error: sqlite3.Error, path: Path) -> StoreError:
+    """The same error in this library's words; SQLite's own name of it is kept in the message."""
+    name = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    why = f"({name}: {error})"
+    if name == "SQLITE_NOTADB":
+        return NotABoard(f"{path} is no database. Choose another file for the board. {why}")
+    if name.startswith("SQLITE_CORRUPT"):
+        return StoreDamaged(f"{path} is damaged. Restore a copy, or save what `sqlite3 {path} .recover` finds. {why}")
+    if name.startswith("SQLITE_READONLY"):
+        return StoreReadOnly(f'{path} cannot be written. Use read("{path}"), or change its permissions. {why}')
+    if name == "SQLITE_FULL":
+        return StoreFull(f"{path}: the disk is full. Make room and open the board again; nothing kept is lost. {why}")
+    if name.startswith("SQLITE_CANTOPEN"):
+        return StoreError(f"{path} cannot be opened. Check that it is a file and who may read it. {why}")
+    if name.startswith("SQLITE_CONSTRAINT"):
+        return StoreError(f"{path} already has one of these events, or an artifact with the same key. {why}")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StoreError(f"{path} is held by another program, not by a board. Close it there and try again. {why}")
+    return StoreError(f"{path} cannot be read or written. Look at the disk, then open the board again. {why}")

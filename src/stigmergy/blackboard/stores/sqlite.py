@@ -1,0 +1,221 @@
+"""The log in one SQLite file, written by its owner alone."""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from typing import Any, Literal
+from weakref import WeakValueDictionary
+
+import aiosqlite
+from anyio import CancelScope
+from pydantic_core import PydanticSerializationError, to_json
+
+from stigmergy.blackboard.errors import StoreError
+from stigmergy.blackboard.stores.base import Row, Snapshot
+from stigmergy.blackboard.stores.format import COLUMNS, CREATE, INSPECT, explain, is_board
+from stigmergy.blackboard.stores.lock import FileLock
+from stigmergy.blackboard.stores.sqlite_reader import SQLiteReader
+
+__all__ = ["Durability", "SQLiteReader", "SQLiteStore", "owner_in_this_process"]
+
+Durability = Literal["full", "fast"]
+
+_SNAPSHOTS = 4
+_SYNCHRONOUS = {"full": "FULL", "fast": "NORMAL"}
+_VALUES = ", ".join(f"json_extract(value, '$[{i}]')" for i in range(len(Row._fields)))
+_APPEND = f"INSERT INTO event ({COLUMNS}) SELECT {_VALUES} FROM json_each(?)"  # noqa: S608  constants only
+"""One statement for many rows: it commits or fails as a whole, runs without the interpreter lock, and a cancelled
+caller cannot leave a transaction open. Bodies and payloads travel as strings, so they come back byte for byte."""
+
+
+class SQLiteStore:
+    """A board file and the right to write it; nothing is opened before `open`.
+
+    Args:
+        path: the file; made when there is none, in a folder that must exist.
+        durability: "full" = what `append` returned from survives a power cut; "fast" = it survives the death of the
+            process, and a power cut may take the last moments (in whole appends, never out of order).
+    """
+
+    immediate = False
+
+    def __init__(self, path: str | Path, durability: Durability = "full") -> None:
+        if durability not in _SYNCHRONOUS:
+            raise StoreError(f'durability is {durability!r}. Use "full" or "fast".')
+        self.path = Path(path)
+        self._durability = durability
+        self._lock = FileLock(self.path)
+        self._reader = SQLiteReader(self.path)
+        self._connection: aiosqlite.Connection | None = None
+
+    @property
+    def name(self) -> str:
+        """The path as it was given."""
+        return str(self.path)
+
+    async def open(self) -> None:
+        """Take ownership; makes the file if there is none.
+
+        Raises:
+            BoardBusy: another process owns it, or another store of this process.
+            NotABoard, NewerBoard, StoreDamaged, StoreReadOnly, StoreFull, StoreError: what is wrong with the file.
+        """
+        if self._connection is not None:
+            return
+        if self.path.is_dir():
+            raise StoreError(f"{self.path} is a folder. Give the name of a file in it.")
+        self._lock.acquire()
+        try:
+            self._connection = await _connect(_real(self.path))
+            await self._prepare()
+        except sqlite3.Error as error:
+            await self._let_go()
+            raise explain(error, self.path) from error
+        except BaseException:
+            await self._let_go()
+            raise
+        _OPEN[_real(self.path)] = self
+
+    async def _prepare(self) -> None:
+        assert self._connection is not None
+        [found] = await self._run(INSPECT)
+        if not is_board(self.path, *found):
+            await self._connection.executescript(CREATE)
+        [(mode,)] = await self._run("PRAGMA journal_mode = WAL")
+        if mode != "wal":
+            raise StoreError(f"{self.path}: this file system cannot hold a write-ahead log. Put it on a local disk.")
+        await self._run(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
+        await self._run("BEGIN IMMEDIATE")  # a file that can only be read says so here, not at the first append
+        await self._run("ROLLBACK")
+        await self._run("SELECT max(seq) FROM event")
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        """Keep these rows, all or none; durable when it returns. When it is cancelled they may be kept.
+
+        Raises:
+            StoreError: nothing was kept if a text or position is refused; after any other error that is unknown.
+        """
+        if not rows:
+            return
+        try:
+            text = to_json(rows).decode()
+        except PydanticSerializationError as error:
+            raise StoreError(
+                f"{self.path}: event {rows[0].seq} or a later one has text that is not Unicode."
+            ) from error
+        if "\\u0000" in text:
+            _refuse_nul(self.path, rows)
+        await self._execute(_APPEND, (text,))
+
+    def append_now(self, rows: Sequence[Row]) -> None:
+        """Not here: see `immediate`."""
+        raise StoreError(f"{self.path} is a file: await append().")
+
+    def reader(self) -> "SQLiteReader":
+        """The reading side; it goes on working when the store is closed."""
+        return self._reader
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep it; the oldest ones go."""
+        values = (snapshot.seq, snapshot.code, snapshot.state)
+        await self._execute("INSERT OR REPLACE INTO snapshot (seq, code, state) VALUES (?, ?, ?)", values)
+        await self._execute(
+            "DELETE FROM snapshot WHERE seq NOT IN (SELECT seq FROM snapshot ORDER BY seq DESC LIMIT ?)", (_SNAPSHOTS,)
+        )
+
+    async def close(self) -> None:
+        """Give up ownership, leaving one file; it can be opened again."""
+        if self._connection is None:
+            return
+        self._reader.close()
+        try:
+            if _alive(self._connection):
+                with suppress(sqlite3.Error):  # a full disk, a reader in the way: the log beside the file has it all
+                    await self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        try:
+            if connection is not None and _alive(connection):
+                with CancelScope(shield=True):
+                    await connection.close()
+        finally:
+            self._lock.release()
+            if _OPEN.get(_real(self.path)) is self:
+                del _OPEN[_real(self.path)]
+
+    async def _execute(self, sql: str, parameters: Iterable[Any] = ()) -> None:
+        try:
+            await self._run(sql, parameters)
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+
+    async def _run(self, sql: str, parameters: Iterable[Any] = ()) -> Iterable[sqlite3.Row]:
+        """One statement, one hop to the writing thread."""
+        connection = self._connection
+        if connection is None:
+            raise StoreError(f"{self.path} is not open.")
+        if not self._lock.held or not _alive(connection):
+            raise StoreError(f"{self.path} lost its writer, to a fork or a closed event loop. Open the board again.")
+        try:
+            return await connection.execute_fetchall(sql, parameters)
+        except asyncio.CancelledError:
+            # The statement runs all the same, and its thread would die if it found our event loop closed: wait for it.
+            with CancelScope(shield=True):
+                await _settled(connection)
+            raise
+
+
+def owner_in_this_process(path: str | Path) -> SQLiteStore | None:
+    """The store of this process that has this file open, if one has."""
+    return _OPEN.get(_real(path))
+
+
+_OPEN: "WeakValueDictionary[str, SQLiteStore]" = WeakValueDictionary()
+
+
+def _real(path: str | Path) -> str:
+    return os.path.realpath(path)
+
+
+async def _connect(path: str) -> aiosqlite.Connection:
+    """A connection whose thread does not keep the process alive when a board is never closed.
+
+    Threads are daemons when they are made by one; aiosqlite has no other way to ask for it.
+    """
+    made: list[aiosqlite.Connection] = []
+    maker = Thread(target=lambda: made.append(aiosqlite.connect(path, isolation_level=None)), daemon=True)
+    maker.start()
+    maker.join()
+    return await made[0]
+
+
+def _alive(connection: aiosqlite.Connection) -> bool:
+    """Whether the thread behind it runs; without it every await would hang. (aiosqlite < 0.22 is a thread itself.)"""
+    thread: Any = getattr(connection, "_thread", connection)
+    return bool(thread.is_alive())
+
+
+async def _settled(connection: aiosqlite.Connection) -> None:
+    """Return when all statements before this one are through, however often we are cancelled."""
+    while True:
+        try:
+            await connection.execute_fetchall("SELECT 1")
+        except asyncio.CancelledError:
+            continue
+        except sqlite3.Error:
+            pass
+        return
+
+
+def _refuse_nul(path: Path, rows: Sequence[Row]) -> None:
+    """SQLite would cut these at the character; in bodies and payloads JSON has it escaped."""
+    for row in rows:
+        if any(text and "\0" in text for text in (row.run, row.type, row.key, row.work)):
+            raise StoreError(f"{path}: the run, type, key or work id of event {row.seq} has a NUL character.")

@@ -1,0 +1,184 @@
+"""Reading a board file: by anybody, at any time, whoever owns it."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+
+from stigmergy.blackboard.errors import NotABoard, StoreError
+from stigmergy.blackboard.stores.base import Row, Snapshot
+from stigmergy.blackboard.stores.format import COLUMNS, INSPECT, explain, is_board
+
+T = TypeVar("T")
+
+_PAGE = 500
+_PAGE_CHARACTERS = 4_000_000
+_ROWS = f"SELECT {COLUMNS} FROM event"  # noqa: S608  constants only; values are bound
+
+
+class SQLiteReader:
+    """The reading side of a board file that anybody may own; it never writes. Opened at the first read.
+
+    One connection serves all threads, in turn. Every query is short, so that the owner can always tidy up: what gives
+    an iterator reads in pages and holds nothing between them.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._connection: sqlite3.Connection | None = None
+        self._turn = Lock()
+
+    def last(self) -> int:
+        """The last durable position; 0 for an empty log."""
+        return int(self._one("SELECT coalesce(max(seq), 0) FROM event")[0])
+
+    def events(self, after: int = 0, until: int | None = None, kinds: Sequence[str] = ()) -> Iterator[Row]:
+        """Rows with `after < seq <= until` in log order, optionally only of some kinds."""
+        where = f"kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
+        return self._pages("NOT INDEXED", where, tuple(kinds), after, until)
+
+    def event(self, seq: int) -> Row | None:
+        """The row at that position."""
+        return self._first("WHERE seq = ?", (seq,))
+
+    def artifacts(
+        self, type: str | None = None, run: str | None = None, *, after: int = 0, until: int | None = None,  # noqa: A002
+        newest_first: bool = False,
+    ) -> Iterator[Row]:  # fmt: skip
+        """The `Published` rows, by index."""
+        index, where, values = _published(type, run)
+        return self._pages(index, where, values, after, until, newest_first)
+
+    def count(self, type: str | None = None, run: str | None = None, *, until: int | None = None) -> int:  # noqa: A002
+        """How many `Published` rows `artifacts` would give."""
+        index, where, values = _published(type, run)
+        bound = "" if until is None else " AND seq <= ?"
+        index = "INDEXED BY event_type" if index == "NOT INDEXED" else index
+        sql = f"SELECT count(*) FROM event {index} WHERE {where}{bound}"  # noqa: S608
+        return int(self._one(sql, values if until is None else (*values, until))[0])
+
+    def following(self, cause: int) -> list[Row]:
+        """The rows whose cause is that position, in log order."""
+        return self._all(f"{_ROWS} INDEXED BY event_cause WHERE cause = ? ORDER BY seq", (cause,))
+
+    def by_key(self, run: str, key: str) -> Row | None:
+        """The `Published` row with that idempotency key."""
+        return self._first("INDEXED BY event_key WHERE kind = 'Published' AND run = ? AND key = ?", (run, key))
+
+    def by_work(self, run: str, work: str) -> Row | None:
+        """The `Published` row with that work id."""
+        return self._first(
+            "INDEXED BY event_work WHERE kind = 'Published' AND run = ? AND work = ? ORDER BY seq LIMIT 1", (run, work)
+        )
+
+    def calls(self, activation: int) -> list[Row]:
+        """The `Calling` and `Called` rows of an activation, in log order."""
+        calling = "SELECT seq FROM event WHERE cause = ? AND kind = 'Calling'"
+        return self._all(
+            f"{_ROWS} WHERE cause = ? AND kind = 'Calling' OR cause IN ({calling}) AND kind = 'Called' ORDER BY seq",
+            (activation, activation),
+        )
+
+    def snapshot(self, until: int | None = None) -> Snapshot | None:
+        """The newest snapshot not after `until`."""
+        bound = "" if until is None else "WHERE seq <= ?"
+        sql = f"SELECT seq, code, state FROM snapshot {bound} ORDER BY seq DESC LIMIT 1"  # noqa: S608
+        with self._turn:
+            row = self._read(lambda c: c.execute(sql, () if until is None else (until,)).fetchone())
+        return None if row is None else Snapshot(*row)
+
+    def close(self) -> None:
+        """Let go of the file; the next read opens it again."""
+        with self._turn:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def _pages(
+        self, index: str, where: str, values: tuple[str, ...], after: int, until: int | None, newest_first: bool = False
+    ) -> Iterator[Row]:
+        order = "DESC" if newest_first else "ASC"
+        conditions = " AND ".join(filter(None, (where, "seq > ?", "seq <= ?")))
+        sql = f"{_ROWS} {index} WHERE {conditions} ORDER BY seq {order} LIMIT {_PAGE}"
+        low, high = after, 2**63 - 1 if until is None else until
+        while True:
+            rows, more = self._page(sql, (*values, low, high))
+            yield from rows
+            if not more:
+                return
+            low, high = (low, rows[-1].seq - 1) if newest_first else (rows[-1].seq, high)
+
+    def _page(self, sql: str, values: tuple[object, ...]) -> tuple[list[Row], bool]:
+        """Some rows, and whether there may be more."""
+
+        def read(connection: sqlite3.Connection) -> tuple[list[Row], bool]:
+            rows: list[Row] = []
+            room = _PAGE_CHARACTERS
+            cursor = connection.execute(sql, values)
+            for row in map(Row._make, cursor):
+                rows.append(row)
+                room -= len(row.body) + len(row.payload)
+                if room < 0:
+                    break
+            cursor.close()
+            return rows, room < 0 or len(rows) == _PAGE
+
+        with self._turn:
+            return self._read(read)
+
+    def _all(self, sql: str, values: tuple[object, ...]) -> list[Row]:
+        with self._turn:
+            return self._read(lambda c: [Row._make(row) for row in c.execute(sql, values)])
+
+    def _first(self, rest: str, values: tuple[object, ...]) -> Row | None:
+        rows = self._all(f"{_ROWS} {rest}", values)
+        return rows[0] if rows else None
+
+    def _one(self, sql: str, values: tuple[object, ...] = ()) -> tuple[Any, ...]:
+        with self._turn:
+            found: tuple[Any, ...] = self._read(lambda c: c.execute(sql, values).fetchone())
+            return found
+
+    def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            if self._connection is None:
+                self._connection = _connect_to_read(self.path)
+            return query(self._connection)
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        raise StoreError(f'{path} does not exist. Blackboard("{path}") makes it at its first publish.')
+    uri = Path(os.path.realpath(path)).as_uri() + "?mode=ro"
+    try:
+        return _checked(path, uri)
+    except sqlite3.OperationalError:
+        # In a folder that cannot be written there is no room for SQLite's shared memory; a board that nobody has open
+        # is complete without it.
+        if os.access(path.parent, os.W_OK) or os.path.exists(f"{os.path.realpath(path)}-wal"):
+            raise
+        return _checked(path, uri + "&immutable=1")
+
+
+def _checked(path: Path, uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        if not is_board(path, *connection.execute(INSPECT).fetchone()):
+            raise NotABoard(f"{path} is an empty file, no board yet.")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _published(type_: str | None, run: str | None) -> tuple[str, str, tuple[str, ...]]:
+    """Index, condition and values for the `Published` rows of a type, a run, both or any."""
+    given = [(column, value) for column, value in (("run", run), ("type", type_)) if value is not None]
+    index = f"INDEXED BY event_{'_'.join(column for column, _ in given)}" if given else "NOT INDEXED"
+    where = " AND ".join(["kind = 'Published'", *(f"{column} = ?" for column, _ in given)])
+    return index, where, tuple(value for _, value in given)

@@ -1,0 +1,122 @@
+"""How numbers, artifacts, tables and trees read; shared by everything that is shown."""
+
+import json
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from html import escape
+
+from pydantic import JsonValue
+
+_TOLD = ("description", "title", "summary", "name", "text", "subject", "question", "message", "reason", "plan", "path")
+_JUDGED = ("approved", "passed", "accepted", "success", "ok")
+
+
+def seconds(value: float) -> str:
+    """A duration as people say it: `0.3 ms`, `12 ms`, `2.1 s`, `3 min 5 s`, `2 h 10 min`."""
+    if value < 0.00005:
+        return "<0.1 ms"
+    if value < 0.001:
+        return f"{value * 1000:.1f} ms"
+    if value < 0.0995:
+        return f"{value * 1000:.0f} ms"
+    if value < 119.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def money(value: Decimal, *, places: int = 3) -> str:
+    """Dollars; small sums keep two significant digits, so that nothing that was paid reads as zero."""
+    if value and abs(value) < Decimal(10) ** -places:
+        return f"${value.quantize(Decimal(1).scaleb(value.adjusted() - 1)):f}"
+    return f"${value:,.2f}" if places == 2 or value >= 1 or not value else f"${value:,.{places}f}"
+
+
+def number(count: int, noun: str, plural: str = "") -> str:
+    """`1 seed`, `37 artifacts`, `1,204 rows`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def short(text: str, width: int = 60) -> str:
+    """One line of at most `width` characters."""
+    flat = " ".join(text[: 4 * width].split())
+    return flat if len(flat) <= width and len(text) <= 4 * width else flat[: width - 1].rstrip() + "…"
+
+
+def title(payload: str, width: int = 48) -> str:
+    """What an artifact is about, in a few words, from its JSON: a verdict, a description, or its first field.
+
+    Args:
+        payload: the artifact as JSON text.
+        width: how many characters a quoted text may take.
+    """
+    try:
+        value: JsonValue = json.loads(payload)
+    except ValueError:
+        return ""
+    if not isinstance(value, dict):
+        return _scalar(value, width)
+    for key in _JUDGED:
+        if isinstance(value.get(key), bool):
+            return key if value[key] else f"not {key}"
+    for key in _TOLD:
+        text = value.get(key)
+        if isinstance(text, str) and text.strip():
+            return f'"{short(text, width)}"'
+    for key, field in value.items():
+        if isinstance(field, str | int | float) and field != "":
+            return f"{key}={_scalar(field, width)}"
+    return ""
+
+
+def _scalar(value: JsonValue, width: int) -> str:
+    return f'"{short(value, width)}"' if isinstance(value, str) else short(json.dumps(value), width)
+
+
+def table(rows: Sequence[Sequence[str]], *, indent: str = "  ", right: Iterable[int] = ()) -> list[str]:
+    """Lines of aligned columns, two spaces apart.
+
+    Args:
+        rows: cells; a column that is empty in all of them takes no room.
+        right: the numbers of the columns to align right.
+    """
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    to_the_right = set(right)
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i in to_the_right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            if width
+        ]
+        lines.append((indent + "  ".join(cells)).rstrip())
+    return lines
+
+
+def guides(parents: Sequence[int]) -> list[str]:
+    """What stands left of the nodes of trees.
+
+    Args:
+        parents: for every node, in the order of the lines, the place of its parent in this list; -1 for a root.
+    """
+    last = {parent: i for i, parent in enumerate(parents)}
+    stems: list[str] = []
+    found: list[str] = []
+    for i, parent in enumerate(parents):
+        above = stems[parent] if parent >= 0 else ""
+        found.append("" if parent < 0 else above + ("└─ " if last[parent] == i else "├─ "))
+        stems.append("" if parent < 0 else above + ("   " if last[parent] == i else "│  "))
+    return found
+
+
+def html_table(rows: Sequence[Sequence[str]], *, head: bool = True) -> str:
+    """An HTML table of escaped cells; the first row is its head."""
+    parts = ["<table>"]
+    for i, row in enumerate(rows):
+        tag = "th" if head and i == 0 else "td"
+        parts.append("<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>")
+    return "".join([*parts, "</table>"])

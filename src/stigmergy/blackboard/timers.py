@@ -1,0 +1,55 @@
+"""All deadlines of a board in one heap; derived from the state, so it is never stored."""
+
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from typing import Literal, NamedTuple
+
+TimerKind = Literal["visible", "group", "retry", "hold", "timeout", "sleep", "alarm"]
+
+
+class Timer(NamedTuple):
+    """A deadline: `subject` is an artifact, activation or effect id; `detail` a subscription or component name."""
+
+    due: float
+    order: int
+    kind: TimerKind
+    subject: int
+    detail: str
+
+
+class Timers:
+    """Deadlines by time. What a deadline was for may be gone when it comes: `live` tells."""
+
+    def __init__(self, live: Callable[[Timer], bool]) -> None:
+        self._live = live
+        self._heap: list[Timer] = []
+        self._order = 0
+        self._tidy_at = 1_000
+
+    def push(self, due: float, kind: TimerKind, subject: int, detail: str = "") -> None:
+        """Remember a deadline at this log time."""
+        self._order += 1
+        heappush(self._heap, Timer(due, self._order, kind, subject, detail))
+        if len(self._heap) > self._tidy_at:
+            # Deadlines of bodies that ended in time would otherwise pile up until they are due.
+            self._heap = [t for t in self._heap if self._live(t)]
+            heapify(self._heap)
+            self._tidy_at = max(1_000, 2 * len(self._heap))
+
+    def pop(self, now: float) -> Timer | None:
+        """The next live deadline that has passed."""
+        timer = self.next()
+        if timer is None or timer.due > now:
+            return None
+        return heappop(self._heap)
+
+    def next(self) -> Timer | None:
+        """The next live deadline."""
+        heap = self._heap
+        while heap and not self._live(heap[0]):
+            heappop(heap)
+        return heap[0] if heap else None
+
+    def work(self) -> list[Timer]:
+        """The live deadlines that work waits for, soonest first; a component's alarm is none."""
+        return sorted(t for t in self._heap if t.kind != "alarm" and self._live(t))

@@ -1,0 +1,319 @@
+"""Looking at a board: plain calls that see what is durable, on a living board, at a past position, or in a file."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast, overload
+
+from pydantic import BaseModel
+
+from stigmergy.blackboard.artifact import Artifact, Opaque
+from stigmergy.blackboard.artifacts import Artifacts, Query, envelope
+from stigmergy.blackboard.definitions import Limits, Subscription
+from stigmergy.blackboard.errors import NotExactlyOne, NotFound
+from stigmergy.blackboard.events import Event, Published
+from stigmergy.blackboard.fold import fold
+from stigmergy.blackboard.observers import Observers
+from stigmergy.blackboard.picture import Picture, picture_of
+from stigmergy.blackboard.proof import Proof, why
+from stigmergy.blackboard.report import Report, report_of
+from stigmergy.blackboard.rows import decode
+from stigmergy.blackboard.stores.base import Reader
+from stigmergy.blackboard.stores.sqlite import SQLiteReader
+from stigmergy.blackboard.types import TypeTable, plain, type_of
+from stigmergy.blackboard.visibility import Named
+from stigmergy.blackboard.where import Filter, matches, parse_where
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a view reads.
+
+    Attributes:
+        name: the file, or "memory".
+        until: the last position that is seen; None = all that is durable.
+        subscriptions: definitions by id, if they are at hand, to say what joins lack.
+    """
+
+    reader: Reader
+    types: TypeTable
+    name: str
+    until: int | None = None
+    limits: Limits | None = None
+    subscriptions: Mapping[str, Subscription] = field(default_factory=dict)
+
+
+class View:
+    """Everything that can be read of a board. Reads are not awaited and never change anything."""
+
+    def _source(self) -> Source:
+        """What to read."""
+        raise NotImplementedError
+
+    @overload
+    def artifacts(
+        self,
+        model: type[M],
+        /,
+        *,
+        where: Filter[M] | None = None,
+        producer: str | Named | None = None,
+        tags: str | Iterable[str] = (),
+        run: str | None = None,
+        limit: int | None = None,
+        held: bool = False,
+    ) -> Artifacts[M]: ...
+    @overload
+    def artifacts(
+        self,
+        model: str | None = None,
+        /,
+        *,
+        where: Filter[Any] | None = None,
+        producer: str | Named | None = None,
+        tags: str | Iterable[str] = (),
+        run: str | None = None,
+        limit: int | None = None,
+        held: bool = False,
+    ) -> Artifacts[BaseModel]: ...
+    def artifacts(
+        self, model: type[BaseModel] | str | None = None, /, *, where: Filter[Any] | None = None,
+        producer: str | Named | None = None, tags: str | Iterable[str] = (), run: str | None = None,
+        limit: int | None = None, held: bool = False,
+    ) -> Artifacts[Any]:  # fmt: skip
+        """The artifacts of a type, oldest first, read as they are looked at.
+
+        Args:
+            model: the type, or its name; None = all types.
+            where: fields with the values they must have, or a test of the payload, or a list of both.
+            producer: only by this agent or component; "outside" = from outside.
+            tags: only with at least one of these tags.
+            run: only of this run.
+            limit: list only so many of them, from the first; `total` still counts all.
+            held: also those that were never released.
+
+        Raises:
+            UnknownField: the filter names a field that the type does not have.
+        """
+        source = self._source()
+        cls = model if isinstance(model, type) else None
+        if isinstance(model, str) and (known := source.types.get(model)) is not None:
+            cls = known.model
+        name = type_of(model).name if isinstance(model, type) else model
+        by = producer if isinstance(producer, str) or producer is None else producer.name
+        query: Query[BaseModel] = Query(
+            source.reader,
+            _until(source),
+            _typed(cls) if cls is not None else _by_name(source.types),
+            name,
+            run,
+            frozenset((by,)) if by is not None else frozenset(),
+            frozenset((tags,)) if isinstance(tags, str) else frozenset(tags),
+            _test(cls, where),
+            held,
+        )
+        return Artifacts(query, limit)
+
+    def one(self, model: type[M], /, *, where: Filter[M] | None = None) -> M:
+        """The payload of the only artifact of that type that passes.
+
+        Raises:
+            NotExactlyOne: there is none, or there are several; says which.
+        """
+        found = self.artifacts(model, where=where)
+        first = [a for _, a in zip(range(4), found, strict=False)]
+        if len(first) == 1:
+            return first[0].payload
+        wanted = f"one {type_of(model).name}" + (f" with {where!r}" if isinstance(where, Mapping) else "")
+        if not first:
+            raise NotExactlyOne(f"{wanted} was asked for; there is none among {self.artifacts(model).total:,} of them.")
+        which = ", ".join(a.ref for a in first[:3]) + (", …" if len(first) > 3 else "")
+        raise NotExactlyOne(f"{wanted} was asked for; there are {found.total:,}: {which}. Narrow it with where=.")
+
+    def get(self, id: int | str, /) -> Artifact[BaseModel]:  # noqa: A002
+        """The artifact with that id: `12`, `"12"`, or `"Type@12"`.
+
+        Raises:
+            NotFound: there is no such artifact.
+        """
+        source = self._source()
+        position, name = self._position(id)
+        row = source.reader.event(position) if position <= _until(source) else None
+        event = decode(row) if row is not None else None
+        if not isinstance(event, Published):
+            what = f"{position} is {row.kind}" if row is not None else f"the last position is {_until(source)}"
+            raise NotFound(f"there is no artifact {id}: {what}.")
+        if name and name != event.type:
+            raise NotFound(f"there is no artifact {id}: {position} is {event.type}@{position}.")
+        return envelope(event, source.types.decode(event.type, event.version, event.payload))
+
+    def at(self, moment: int | datetime, /) -> "View":
+        """The board as it was: after the decision that this position belongs to, or at that time.
+
+        Args:
+            moment: a position, or a time; one without a time zone is local time.
+        """
+        source = self._source()
+        last = _until(source)
+        position = moment if isinstance(moment, int) else _position_at(source.reader, moment.timestamp(), last)
+        return Fixed(replace(source, until=_end_of_decision(source.reader, position, last)))
+
+    def report(self) -> Report:
+        """What happened up to now, and what is left, folded from the log."""
+        source = self._source()
+        until = _until(source)
+        folded = fold(source.reader, Observers(()), lambda e: envelope(e, Opaque(None)), until)
+        return report_of(
+            folded.ledger, folded.state, store=source.name, ref=ref_in(source.reader), limits=source.limits,
+            subscriptions=source.subscriptions,
+        )  # fmt: skip
+
+    def why(self, id: int | str, /) -> Proof:  # noqa: A002
+        """How an artifact or activation came about, back to what came from outside.
+
+        Args:
+            id: `12`, `"12"`, `"Type@12"` or `"agent@33"`.
+
+        Raises:
+            NotFound: there is no such thing.
+        """
+        source = self._source()
+        return why(source.reader, self._position(id)[0], _until(source))
+
+    def graph(self) -> Picture:
+        """What emerged: which agents consumed and published which types, how often."""
+        source = self._source()
+        return picture_of(self.events(), title=source.name)
+
+    def events(self, after: int = 0) -> Iterator[Event]:
+        """The events of the log after that position, in order, read in pages."""
+        source = self._source()
+        return (decode(row) for row in source.reader.events(after, _until(source)))
+
+    def _position(self, id: int | str) -> tuple[int, str]:  # noqa: A002
+        if isinstance(id, int):
+            return id, ""
+        text = id.removeprefix(f"{self._source().name}:")
+        name, _, digits = text.rpartition("@")
+        if not digits.isdecimal():
+            raise NotFound(f"{id!r} is no id. Ids are written 12 or Type@12.")
+        return int(digits), name
+
+
+class Fixed(View):
+    """A view that stays as it is: of a file, or of a past position."""
+
+    def __init__(self, source: Source) -> None:
+        self._fixed = source
+
+    def _source(self) -> Source:
+        return self._fixed
+
+    def __repr__(self) -> str:
+        at = f" at {self._fixed.until}" if self._fixed.until is not None else ""
+        return f"View({self._fixed.name!r}{at})"
+
+    def close(self) -> None:
+        """Close the file."""
+        self._fixed.reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read(path: str | Path, types: Iterable[type[BaseModel]] = ()) -> Fixed:
+    """Open a board file for reading, also while another process runs it.
+
+    Args:
+        path: the file.
+        types: the classes to read payloads into; other payloads are `Opaque`, their JSON.
+
+    Raises:
+        StoreError: it is not there, or no board.
+    """
+    table = TypeTable()
+    for model in types:
+        table.add(model)
+    return Fixed(Source(SQLiteReader(Path(path)), table, str(path)))
+
+
+def ref_in(reader: Reader) -> Callable[[int], str]:
+    """Names artifacts by looking them up: `Type@12`."""
+
+    def ref(id: int) -> str:  # noqa: A002
+        row = reader.event(id)
+        return f"{row.type or row.kind}@{id}" if row is not None else f"@{id}"
+
+    return ref
+
+
+def _until(source: Source) -> int:
+    last = source.reader.last()
+    return last if source.until is None else min(source.until, last)
+
+
+def _end_of_decision(reader: Reader, position: int, last: int) -> int:
+    first = next(reader.events(position - 1, last), None)
+    if first is None or first.seq != position:
+        return max(0, min(position, last))
+    for row in reader.events(position, last):
+        if row.tx != first.tx:
+            break
+        position = row.seq
+    return position
+
+
+def _position_at(reader: Reader, at: float, last: int) -> int:
+    """The last position not after that time, by halving."""
+    low, high = 0, last
+    while low < high:
+        middle = (low + high + 1) // 2
+        row = next(reader.events(middle - 1, last), None)
+        if row is not None and row.at <= at:
+            low = max(middle, row.seq)
+        else:
+            high = middle - 1
+    return low
+
+
+def _typed(model: type[BaseModel]) -> Callable[[Published], BaseModel]:
+    decoded = type_of(model).decode_version
+    return lambda event: decoded(event.version, event.payload)
+
+
+def _by_name(types: TypeTable) -> Callable[[Published], BaseModel]:
+    return lambda event: types.decode(event.type, event.version, event.payload)
+
+
+def _test(model: type[BaseModel] | None, where: Filter[Any] | None) -> Callable[[BaseModel], bool] | None:
+    """The filter as a test; without a class, equality is asked of whatever fields the payload has."""
+    if where is None:
+        return None
+    if model is not None:
+        parsed = parse_where(model, where, "artifacts()")
+        return lambda payload: matches(parsed, payload)
+    parts = where if isinstance(where, list | tuple) else (where,)
+    tests = [_loose(part) if isinstance(part, Mapping) else cast("Callable[[Any], bool]", part) for part in parts]
+    return lambda payload: all(test(payload) for test in tests)
+
+
+def _loose(fields: Mapping[str, object]) -> Callable[[BaseModel], bool]:
+    allowed = {
+        name: [plain(v) for v in (value if isinstance(value, set | frozenset | list | tuple) else (value,))]
+        for name, value in fields.items()
+    }
+
+    def test(payload: BaseModel) -> bool:
+        values = payload.root if isinstance(payload, Opaque) else payload.__dict__
+        return isinstance(values, dict) and all(n in values and plain(values[n]) in a for n, a in allowed.items())
+
+    return test

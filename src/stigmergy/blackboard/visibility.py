@@ -1,0 +1,101 @@
+"""Who may see an artifact: private, labelled, tenant, later; and the one test that everything asks."""
+
+from typing import Protocol
+
+from stigmergy.blackboard.durations import Seconds, in_seconds
+from stigmergy.blackboard.errors import DefinitionError
+from stigmergy.blackboard.events import Visibility
+
+
+class Named(Protocol):
+    """Anything with a name, as agents have."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def private(*agents: str | Named) -> Visibility:
+    """Only these agents take it and see it.
+
+    Args:
+        agents: agents, or their names; at least one.
+    """
+    names = [agent if isinstance(agent, str) else agent.name for agent in agents]
+    return Visibility(agents=_given(names, "private", "agent"))
+
+
+def labelled(*labels: str) -> Visibility:
+    """Only agents that carry all of these labels; at least one label."""
+    return Visibility(labels=_given(list(labels), "labelled", "label"))
+
+
+def tenant(name: str) -> Visibility:
+    """Only agents of this tenant."""
+    return Visibility(tenant=_given([name], "tenant", "tenant name")[0])
+
+
+def after(seconds: Seconds, then: Visibility | None = None) -> Visibility:
+    """Nobody before that time has passed since it was published; it is offered then.
+
+    Args:
+        seconds: seconds or a `timedelta`.
+        then: who may see it from then on; everybody if left out.
+    """
+    later = Visibility(after=in_seconds(seconds, "after()"))
+    return later if then is None else all_of(later, then)
+
+
+def all_of(*visibilities: Visibility) -> Visibility:
+    """Only who may see it by every one of these, and not before the latest time.
+
+    Raises:
+        DefinitionError: they name different tenants, or have no agent in common, so nobody ever could.
+    """
+    agents = [set(v.agents) for v in visibilities if v.agents is not None]
+    tenants = {v.tenant for v in visibilities if v.tenant is not None}
+    times = [v.after for v in visibilities if v.after is not None]
+    labels = {label for v in visibilities for label in v.labels or ()}
+    shared = set.intersection(*agents) if agents else None
+    if len(tenants) > 1 or (shared is not None and not shared):
+        raise DefinitionError("Nobody could ever see this: the agents or tenants exclude each other. Leave one out.")
+    return Visibility(
+        agents=None if shared is None else sorted(shared),
+        labels=sorted(labels) or None,
+        tenant=next(iter(tenants), None),
+        after=max(times, default=None),
+    )
+
+
+def visible(
+    visibility: Visibility | None,
+    *,
+    agent: str | None,
+    labels: frozenset[str],
+    tenant: str | None,
+    now: float,
+    published: float,
+) -> bool:
+    """Whether this reader may see it now; what a reader does not show, it does not have.
+
+    Args:
+        visibility: of the artifact; None is everybody's.
+        agent: the reader's name; None for a reader that is no agent.
+        labels, tenant: what the reader carries.
+        now, published: log times in seconds.
+    """
+    if visibility is None:
+        return True
+    if visibility.agents is not None and (agent is None or agent not in visibility.agents):
+        return False
+    if visibility.labels is not None and not labels.issuperset(visibility.labels):
+        return False
+    if visibility.tenant is not None and tenant != visibility.tenant:
+        return False
+    return visibility.after is None or now >= published + visibility.after
+
+
+def _given(names: list[str], kind: str, what: str) -> list[str]:
+    """The names, sorted: an empty restriction would silently be everybody or nobody."""
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise DefinitionError(f"{kind}() needs at least one {what}; leave visibility= out for everybody.")
+    return sorted(set(names))

@@ -1,0 +1,23 @@
+"""Components: what watches a board and steers it, each a pure fold of the log."""
+
+from stigmergy.components.completion import Completion, WorkflowComplete, every_phase
+from stigmergy.components.consensus import Consensus
+from stigmergy.components.costs import Costs
+from stigmergy.components.progress import Progress
+from stigmergy.components.statistics import Metrics, PhaseStatistics, WorkflowMetrics
+from stigmergy.components.voting import Rule, Tally, Vote
+
+__all__ = [
+    "Completion",
+    "Consensus",
+    "Costs",
+    "Metrics",
+    "PhaseStatistics",
+    "Progress",
+    "Rule",
+    "Tally",
+    "Vote",
+    "WorkflowComplete",
+    "WorkflowMetrics",
+    "every_phase",
+]
