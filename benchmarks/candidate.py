@@ -6,11 +6,8 @@ variant pool       in memory
 """
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Literal
 
 from harness import (
     TEXT,
@@ -32,6 +29,8 @@ from harness import (
     pairs,
 )
 from stigmergy import Blackboard, Limits, Report
+from stigmergy.blackboard.stores.base import Row
+from stigmergy.blackboard.stores.sqlite import SQLiteStore
 
 NO_LIMITS = Limits(activations=None, depth=None, fan_out=None)
 Where = Mapping[str, object] | Callable[[Task], bool]
@@ -39,29 +38,30 @@ AT_ONCE = 100
 """Artifacts in one outside publish, where many are published."""
 
 
-def board_of(case: Case, path: Path | None, concurrency: int = 100) -> Blackboard:
-    """A board in memory, or in this file."""
-    durability: Literal["full", "fast"] = "fast" if case.sync == "NORMAL" else "full"
-    return Blackboard(path, concurrency=concurrency, limits=NO_LIMITS, durability=durability)
+class CountingStore(SQLiteStore):
+    """A board file that counts its commits."""
+
+    commits = 0
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        """See `SQLiteStore.append`; each is one commit."""
+        self.commits += 1
+        await super().append(rows)
 
 
 @asynccontextmanager
 async def opened(case: Case, *, concurrency: int = 100) -> AsyncIterator[Blackboard]:
     """A board as the variant asks for."""
     if case.variant == "pool":
-        yield board_of(case, None, concurrency)
+        yield Blackboard(concurrency=concurrency, limits=NO_LIMITS)
         return
     with folder() as path:
         file = path / "board.db"
-        board = board_of(case, file, concurrency)
-        try:
+        store = CountingStore(file, "fast" if case.sync == "NORMAL" else "full")
+        async with Blackboard(store, concurrency=concurrency, limits=NO_LIMITS) as board:
             yield board
-        finally:
-            await board.close()
-        with sqlite3.connect(file) as db:
-            [(events,)] = db.execute("SELECT count(*) FROM event")
+        case.notes["commits"] = store.commits
         case.notes["db_bytes_per_delivery"] = round(file.stat().st_size / case.n)
-        case.notes["events_per_delivery"] = round(events / case.n, 2)
 
 
 def pure(case: Case) -> bool:

@@ -1,0 +1,1 @@
+"""Examples: each runs from the repository's root as `python -m examples.NAME`."""

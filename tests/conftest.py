@@ -1,9 +1,30 @@
 """Shared fixtures."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+
+from tests.boards import Boards
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     """asyncio is what the library promises."""
     return "asyncio"
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def new_board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Boards]:
+    """Boards on each store in turn; closed when the test is over."""
+    boards = Boards(request.param, tmp_path)
+    yield boards
+    boards.close()
+
+
+@pytest.fixture
+def file_board(tmp_path: Path) -> Iterator[Boards]:
+    """Boards in files, for what only a file can show."""
+    boards = Boards("sqlite", tmp_path)
+    yield boards
+    boards.close()

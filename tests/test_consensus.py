@@ -108,6 +108,8 @@ def test_the_tally_shows_all_options_and_what_every_voter_did() -> None:
         subject=1,
         result="buy",
         counts={"buy": 2, "sell": 1, "hold": 0},
+        confidences={"buy": 1.5, "sell": 0.9, "hold": 0.0},
+        invited=7,
         cast=3,
         abstained=2,
         invalid=1,

@@ -200,6 +200,7 @@ def work_in_phase(*phases: str) -> Slot:
 )
 def test_subscriptions_decide_the_phase_then_configuration_then_the_name(agent: AgentSpec, phase: str | None) -> None:
     assert phase_of(agent, PHASES) == phase
+    assert PhaseContextProvider(PHASES).phase_of(agent) == phase
 
 
 def test_a_short_phase_name_is_not_found_inside_other_words() -> None:

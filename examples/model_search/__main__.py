@@ -5,18 +5,24 @@ import asyncio
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-
-from stigmergy import Blackboard, StigmergyError
-from stigmergy.blackboard.errors import KeyReused
-from stigmergy.blackboard.events import Published
 
 from examples.model_search.agents import seed_of, team
 from examples.model_search.artifacts import Verdict
 from examples.model_search.data import BUNDLED, DataError, Dataset, load
-from examples.model_search.report import as_text, best_of, leaderboard, write_best
+from examples.model_search.report import best_of, leaderboard, leaderboard_text, write_best
+from examples.model_search.story import story_of, story_svg, story_text
+from stigmergy import Blackboard, StigmergyError
+from stigmergy.blackboard.errors import KeyReused
+
+FILES = {
+    "best_pipeline.py": "best pipeline",
+    "leaderboard.txt": "leaderboard",
+    "discoveries.svg": "what led to what",
+    "workflow.svg": "who did what",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,37 +46,37 @@ async def search(data: Dataset, out: Path, store: Path | None, budget: int) -> s
     Raises:
         DataError: the store holds a search of something else.
     """
-    async with Blackboard(store, roster=team(data, out / "pipelines", budget)) as board:
+    async with Blackboard(store, roster=team(data, out / "pipelines", budget, _tell)) as board:
         try:
             await board.publish(seed_of(data, budget), key="search")
         except KeyReused:
             raise DataError(
                 f"{store}: this is a search of other data, or with another --seed or --budget. Use another --store."
             ) from None
-        progress = asyncio.create_task(_show_verdicts(board))
         report = await board.run_until_idle()
-        progress.cancel()
-        with suppress(asyncio.CancelledError):
-            await progress
         report.raise_for_failures()
-        rows = leaderboard(board, data)
-        text = as_text(board, data, rows)
-        (out / "leaderboard.txt").write_text(text + "\n", encoding="utf-8")
-        picture = board.graph().save(out / "workflow.svg")
-        best = write_best(best_of(rows), data, out)
-        headline = str(report).partition("\n\n  WorkDiscovery")[0]
-        return f"\n{headline}\n\n{text}\n\npicture  {picture}\nbest     {best}"
+        return "\n\n".join(["", str(report), *_results(board, data, out)])
 
 
-async def _show_verdicts(board: Blackboard) -> None:
-    count = 0
-    async for event in board.watch():
-        if isinstance(event, Published) and event.type == "Verdict":
-            verdict = Verdict.model_validate_json(event.payload)
-            count += 1
-            score = "    -   " if verdict.mean is None else f"{verdict.mean:8.4f}"
-            word = "accepted" if verdict.accepted else "rejected"
-            print(f"{count:4}  {word}  {verdict.votes:>4} {score}  {verdict.label}", flush=True)
+def _results(board: Blackboard, data: Dataset, out: Path) -> list[str]:
+    """Write what was found into the folder, and say it."""
+    rows, story = leaderboard(board, data), story_of(board)
+    best = best_of(rows)
+    lines, text = story.lines(), leaderboard_text(rows, data)
+    (out / "leaderboard.txt").write_text(f"{text}\n\n{story_text(lines)}\n", encoding="utf-8")
+    (out / "discoveries.svg").write_text(story_svg(lines, f"What led to what: {data.name}"), encoding="utf-8")
+    board.graph().save(out / "workflow.svg")
+    write_best(best, data, out)
+    kinds = Counter(name.partition(":")[0] for name in story.discoveries)
+    found = "Discoveries: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    way = "How the best was found:\n" + "\n".join(f"  -> {step}" for step in story.way_to(best.digest))
+    files = "\n".join(f"{what:18}{out / name}" for name, what in FILES.items())
+    return [text, found, *([way] if best.digest else []), files]
+
+
+def _tell(verdict: Verdict) -> None:
+    score = "   -" if verdict.mean is None else f"{verdict.mean:.4f}"
+    print(f"  {'accepted' if verdict.accepted else 'rejected'} {verdict.votes}  {score}  {verdict.label}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,14 +89,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data = load(options.data, options.target, options.seed, options.out)
         options.out.mkdir(parents=True, exist_ok=True)
         kind = "classes" if data.columns.classify else "numbers"
-        print(f"{data.name}: {data.rows:,} rows, target {data.columns.target!r} ({kind})")
+        rows = f"{data.rows:,} rows" if data.rows == data.total_rows else f"{data.rows:,} of {data.total_rows:,} rows"
+        print(f"{data.name}: {rows}, target {data.columns.target!r} ({kind})")
         for name, why in data.ignored.items():
             print(f"  not used: {name} ({why})")
         print(asyncio.run(search(data, options.out, options.store, options.budget)), flush=True)
-    except (DataError, StigmergyError) as error:
+    except (DataError, StigmergyError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    return subprocess.run([sys.executable, str(options.out / "best_pipeline.py")], check=False).returncode
+    best = options.out / "best_pipeline.py"
+    print(f"\nThe file alone: python {best}", flush=True)
+    return subprocess.run([sys.executable, str(best)], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from stigmergy import Artifact, Consensus, Roster, Tally, Vote, WorkDiscovery
 
 from examples.model_search.artifacts import (
+    About,
     Baseline,
     Candidate,
     CrossValidation,
@@ -33,23 +33,25 @@ from examples.model_search.validate import (
     by_held_out,
     scored_folds,
 )
+from stigmergy import Artifact, Consensus, Roster, Tally, Vote, WorkDiscovery
 
 CONCURRENCY = 2
 Method = Callable[[Dataset, Spec, Spec], Opinion]
 
 
-def team(data: Dataset, folder: Path, budget: int) -> Roster:
+def team(data: Dataset, folder: Path, budget: int, tell: Callable[[Verdict], None] = lambda _: None) -> Roster:
     """The agents of a search.
 
     Args:
         folder: where pipeline files are written.
         budget: how many pipelines may be tried.
+        tell: called with every verdict, for people who wait; it may be called again after a crash.
     """
     roster = Roster(concurrency=CONCURRENCY)
     _analysis(roster, data)
     _implementation(roster, data, folder)
-    _validation(roster, data)
-    roster.add(Frontier(budget))
+    _validation(roster, data, tell)
+    roster.add(Frontier(budget, builder="implementer"))
     return roster
 
 
@@ -67,21 +69,24 @@ def seed_of(data: Dataset, budget: int) -> WorkDiscovery:
 def _analysis(roster: Roster, data: Dataset) -> None:
     def profiler(work: WorkDiscovery) -> list[DatasetProfile | WorkDiscovery | Plan]:
         measured, plain = profile(data), plain_linear(data.columns.classify)
+        about = About(spec=plain, reference=plain, other=plain, promise=_mean(scored_folds(data, plain).test))
         findings = [*data_findings(measured), *error_findings(data, plain)]
-        found = [_discovery(f, "data", "profiler", plain, plain) for f in findings]
+        found = [_discovery(finding, "data", "profiler", about) for finding in findings]
         text = f"{len(found)} things to investigate"
         return [measured, *found, Plan(because=str(work.work_id), plan=text, candidates=[])]
 
     def analyst(work: WorkDiscovery) -> list[Candidate | Plan]:
-        spec, reference = (Spec.model_validate(work.metadata[name]) for name in ("spec", "reference"))
-        specs = plan(str(work.metadata["kind"]), Situation(profile(data), spec, reference))
-        because = str(work.work_id)
+        because, about = str(work.work_id), About.model_validate(work.metadata)
+        specs = plan(because.partition(":")[0], Situation(profile(data), about.spec, about.other))
         candidates = [
-            Candidate(spec=s, reference=reference, because=because, priority=work.priority) for s in specs
+            Candidate(
+                spec=spec, reference=about.reference, because=because, priority=work.priority, promise=about.promise
+            )
+            for spec in specs
         ]
-        text = "try " + "; ".join(s.label for s in specs) if specs else "nothing left to try"
+        text = "try " + "; ".join(spec.label for spec in specs) if specs else "nothing left to try"
         # The frontier opens a round when the last plan is there, so the plan stands behind its candidates.
-        return [*candidates, Plan(because=because, plan=text, candidates=[s.digest for s in specs])]
+        return [*candidates, Plan(because=because, plan=text, candidates=[spec.digest for spec in specs])]
 
     (
         roster.agent("profiler").phase("analysis").description("Profiles the data and says what to investigate")
@@ -117,7 +122,7 @@ def _implementation(roster: Roster, data: Dataset, folder: Path) -> None:
     )  # fmt: skip
 
 
-def _validation(roster: Roster, data: Dataset) -> None:
+def _validation(roster: Roster, data: Dataset, tell: Callable[[Verdict], None]) -> None:
     def baseline(measured: DatasetProfile) -> list[Baseline]:
         dummy, plain = scored_folds(data, None), scored_folds(data, plain_linear(data.columns.classify))
         return [
@@ -146,15 +151,17 @@ def _validation(roster: Roster, data: Dataset) -> None:
         candidate, accepted = scored.candidate, tally.result == "accept"
         spec = candidate.spec
         reference = spec if accepted else candidate.reference
+        about = About(spec=spec, reference=reference, other=candidate.reference, promise=scored.mean)
         findings = pipeline_findings(data, scored, accepted=accepted)
-        found = [_discovery(f, spec.digest, "judge", spec, reference) for f in findings]
+        found = [_discovery(finding, spec.digest, "judge", about) for finding in findings]
         votes = f"{tally.counts['accept']}/{tally.cast}"
         verdict = Verdict(
             digest=spec.digest, label=spec.label, accepted=accepted, votes=votes, mean=scored.mean,
             spread=scored.spread, error=scored.error, because=candidate.because,
             found=[str(work.work_id) for work in found], reason=tally.reason,
         )  # fmt: skip
-        return [*found, verdict]
+        tell(verdict)
+        return [*found, verdict]  # the verdict last: it closes the candidate for the frontier
 
     (
         roster.agent("baseline").phase("validation").description("Scores what everything is compared with")
@@ -193,7 +200,7 @@ def _unfit(candidate: Candidate, why: str) -> Verdict:
     )  # fmt: skip
 
 
-def _discovery(finding: Finding, about: str, by: str, spec: Spec, reference: Spec) -> WorkDiscovery:
+def _discovery(finding: Finding, name: str, by: str, about: About) -> WorkDiscovery:
     """A finding as work for the analysts, with all that they need to know of it."""
     return WorkDiscovery(
         description=finding.text,
@@ -201,8 +208,8 @@ def _discovery(finding: Finding, about: str, by: str, spec: Spec, reference: Spe
         priority=finding.priority,
         done_definition="A plan says which pipelines to try because of this",
         discovered_by=by,
-        work_id=f"{finding.kind}:{about}",
-        metadata={"kind": finding.kind, "spec": spec.model_dump(mode="json"), "reference": reference.model_dump(mode="json")},
+        work_id=f"{finding.kind}:{name}",
+        metadata=about.model_dump(mode="json"),
     )
 
 

@@ -13,6 +13,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Priority = Literal["low", "medium", "high", "critical"]
+SHORT = {
+    "learning_rate": "rate", "max_features": "features", "max_leaf_nodes": "leaves", "min_samples_leaf": "leaf",
+    "n_neighbors": "k",
+}  # fmt: skip
 FamilyName = Literal["linear", "ridge", "lasso", "huber", "logistic", "svm", "neighbours", "forest", "boosting"]
 
 
@@ -60,7 +64,7 @@ class Spec(_Payload):
         words = [*scaled, *(value for value in (self.curve, self.reduce) if value != "none")]
         flags = {"missing flags": self.flag_missing, "even target": self.even_target, "balanced": self.balanced}
         words += [name for name, is_set in flags.items() if is_set]
-        values = ", ".join(f"{name}={value:g}" for name, value in sorted(self.params.items()))
+        values = ", ".join(f"{SHORT.get(name, name)}={value:g}" for name, value in sorted(self.params.items()))
         alone = self.family + (f"({values})" if values else "") + (f" + {', '.join(words)}" if words else "")
         return f"{alone} averaged with {self.blend.label}" if self.blend else alone
 
@@ -90,13 +94,32 @@ class Plan(_Payload):
     candidates: list[str]
 
 
+class About(_Payload):
+    """What a discovery says of the pipeline that it is about, in its metadata.
+
+    Attributes:
+        reference: what pipelines must beat that are tried because of it.
+        other: what it was compared with itself.
+        promise: its score.
+    """
+
+    spec: Spec
+    reference: Spec
+    other: Spec
+    promise: float
+
+
 class Candidate(_Payload):
-    """A pipeline to try, what it must beat to be accepted, and the discovery that led to it."""
+    """A pipeline to try, what it must beat to be accepted, and the discovery that led to it.
+
+    `promise` is the score of the pipeline that the discovery is about: the best are followed first.
+    """
 
     spec: Spec
     reference: Spec
     because: str
     priority: Priority
+    promise: float
 
 
 class FittedPipeline(_Payload):

@@ -33,6 +33,7 @@ class Dataset:
         ignored: column name -> why it is not used.
         x, y: the development rows, on which pipelines are built and cross-validated.
         held_x, held_y: the rows that only the held-out vote looks at.
+        total_rows: in the file; of a large one only a sample is used.
         digest: of what was read; a search goes on only with the same data.
     """
 
@@ -44,6 +45,7 @@ class Dataset:
     y: pd.Series
     held_x: pd.DataFrame
     held_y: pd.Series
+    total_rows: int
     digest: str
 
     @property
@@ -79,12 +81,14 @@ def load(source: str, target: str | None, seed: int, folder: Path) -> Dataset:
     columns, ignored = _columns(path, table, target)
     columns = replace(columns, sep=sep, seed=seed)
     x, y = read_rows(path, columns)
+    if columns.classify:
+        _check_classes(path, y, target)
     dev, held = development_rows(y, columns)
     return Dataset(
         name=path.stem, path=path, columns=columns, ignored=ignored,
         x=x.iloc[dev].reset_index(drop=True), y=y.iloc[dev].reset_index(drop=True),
         held_x=x.iloc[held].reset_index(drop=True), held_y=y.iloc[held].reset_index(drop=True),
-        digest=_digest(x, y, columns),
+        total_rows=len(table), digest=_digest(x, y, columns),
     )  # fmt: skip
 
 
@@ -112,7 +116,7 @@ def _check_header(path: Path, target: str | None) -> str:
     if not line.strip():
         raise DataError(f"{path}: the file is empty. It needs a header line and at least {MIN_ROWS} rows.")
     sep = max(",;\t|", key=line.count)
-    names = next(csv.reader([line], delimiter=sep))
+    names = next(csv.reader([line], delimiter=sep, skipinitialspace=True))
     if len(names) > MAX_COLUMNS or len(line) >= LONGEST_HEADER:
         count = f"{len(names):,}" if len(line) < LONGEST_HEADER else f"more than {len(names):,}"
         raise DataError(f"{path}: the header has {count} columns, the limit is {MAX_COLUMNS:,}. Select columns first.")
@@ -121,7 +125,7 @@ def _check_header(path: Path, target: str | None) -> str:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{path}: two columns are called '{twice[:40]}'. Give every column its own name.")
-    if target is not None and target not in [name.strip() for name in names]:
+    if target is not None and target not in names:
         near = get_close_matches(target, names, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else f"The columns are {', '.join(names[:8])[:200]}."
         raise DataError(f"{path}: there is no column '{target}'. {hint}")
@@ -136,7 +140,9 @@ def _read(path: Path, sep: str) -> pd.DataFrame:
         raise DataError(f"{path}: cannot be read as a table: {reason[:160]}") from None
     if len(table) < MIN_ROWS:
         rows = "1 row" if len(table) == 1 else f"{len(table)} rows"
-        raise DataError(f"{path}: {rows} under the header; at least {MIN_ROWS} are needed to tell a pattern from noise.")
+        raise DataError(
+            f"{path}: {rows} under the header; at least {MIN_ROWS} are needed to tell a pattern from noise."
+        )
     return table
 
 
@@ -147,7 +153,9 @@ def _columns(path: Path, table: pd.DataFrame, target: str) -> tuple[Columns, dic
         column = table[name]
         if name == target:
             continue
-        if column.nunique() < 2:
+        if str(name).startswith("Unnamed: "):
+            ignored[str(name)] = "it has no name, so it is taken for a row number"
+        elif column.nunique() < 2:
             ignored[str(name)] = "empty" if column.isna().all() else "one value only"
         elif pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
             numbers.append(str(name))
@@ -156,7 +164,8 @@ def _columns(path: Path, table: pd.DataFrame, target: str) -> tuple[Columns, dic
         else:
             categories.append(str(name))
     if not numbers and not categories:
-        raise DataError(f"{path}: no column beside '{target}' can be used: {'; '.join(f'{k} ({v})' for k, v in ignored.items())[:200]}.")
+        why = "; ".join(f"{name} ({reason})" for name, reason in ignored.items())
+        raise DataError(f"{path}: no column beside '{target}' can be used: {why[:200]}.")
     return Columns(target, tuple(numbers), tuple(categories), classify), ignored
 
 
@@ -165,10 +174,12 @@ def _is_class(path: Path, column: pd.Series, target: str) -> bool:
     missing = int(column.isna().sum())
     if missing:
         line = int(np.argmax(column.isna().to_numpy())) + 2
-        raise DataError(f"{path}: target '{target}' is empty in {missing:,} rows, first in row {line}. Fill or remove them.")
+        raise DataError(
+            f"{path}: target '{target}' is empty in {missing:,} rows, first in line {line}. Fill or remove them."
+        )
     values = column.nunique()
     if values < 2:
-        raise DataError(f"{path}: target '{target}' has one value only, {column.iloc[0]!r}: there is nothing to predict.")
+        raise DataError(f"{path}: target '{target}' has one value only, {column.iloc[0]}: nothing to predict.")
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if numeric and not np.isfinite(column.to_numpy(dtype=float)).all():
         raise DataError(f"{path}: target '{target}' has infinite values. Remove those rows.")
@@ -179,13 +190,14 @@ def _is_class(path: Path, column: pd.Series, target: str) -> bool:
             f"{path}: target '{target}' is text with {values:,} different values; it must be numbers, "
             f"or at most {MAX_CLASSES} classes."
         )
-    counts = column.value_counts()
-    if counts.min() < MIN_PER_CLASS:
-        raise DataError(
-            f"{path}: class {counts.idxmin()!r} of '{target}' has {counts.min()} rows, at least {MIN_PER_CLASS} are "
-            f"needed. Merge or remove rare classes."
-        )
     return True
+
+
+def _check_classes(path: Path, y: pd.Series, target: str) -> None:
+    counts = y.value_counts()
+    if counts.min() < MIN_PER_CLASS:
+        few = f"class '{counts.idxmin()}' of '{target}' has {counts.min()} rows"
+        raise DataError(f"{path}: {few}, at least {MIN_PER_CLASS} are needed. Merge or remove rare classes.")
 
 
 def _digest(x: pd.DataFrame, y: pd.Series, columns: Columns) -> str:

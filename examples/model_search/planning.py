@@ -14,7 +14,7 @@ class Situation:
 
     profile: DatasetProfile
     spec: Spec
-    reference: Spec
+    other: Spec
 
     @property
     def classify(self) -> bool:
@@ -47,7 +47,7 @@ def _first_look(s: Situation) -> list[Spec]:
     specs = [start("forest", s.inputs)]
     if not s.classify:
         specs.append(start("ridge", s.inputs))
-        if s.profile.numbers <= 20:
+        if 0 < s.profile.numbers <= 20:
             specs.append(start("lasso", s.inputs).model_copy(update={"curve": "squares"}))
     if s.profile.rows <= 3_000:
         specs.append(start("svm", s.inputs))
@@ -73,7 +73,10 @@ def _correlated_inputs(s: Situation) -> list[Spec]:
 
 
 def _many_inputs(s: Situation) -> list[Spec]:
-    return [s.variant(reduce="select"), s.plain.model_copy(update={"reduce": "select"}) if s.classify else start("lasso", s.inputs)]
+    return [
+        s.variant(reduce="select"),
+        s.plain.model_copy(update={"reduce": "select"}) if s.classify else start("lasso", s.inputs),
+    ]
 
 
 def _class_imbalance(s: Situation) -> list[Spec]:
@@ -100,8 +103,10 @@ def _stricter(s: Situation) -> list[Spec]:
 
 
 def _curves(s: Situation) -> list[Spec]:
+    """A penalised linear model with bends, and all else as in the pipeline in question."""
     curve = "squares" if s.profile.numbers <= 20 else "splines"
-    return [start(family, s.inputs).model_copy(update={"curve": curve}) for family in ("lasso", "ridge")]
+    models = [start("lasso", s.inputs), start("ridge", s.inputs)]
+    return [s.variant(family=model.family, params=model.params, curve=curve) for model in models]
 
 
 PLANS: Mapping[str, Callable[[Situation], list[Spec]]] = {
@@ -116,7 +121,7 @@ PLANS: Mapping[str, Callable[[Situation], list[Spec]]] = {
     "promising": _neighbourhood,
     "near_miss": _neighbourhood,
     "over_fitting": _stricter,
-    "other_errors": lambda s: [s.variant(blend=s.reference)],
+    "other_errors": lambda s: [s.variant(blend=s.other)],
     "curved_residuals": _curves,
     "weak_class": lambda s: [s.variant(balanced=True)],
     "skewed_errors": lambda s: [s.variant(even_target=True)],

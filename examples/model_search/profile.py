@@ -29,7 +29,7 @@ def profile(data: Dataset) -> DatasetProfile:
     if columns.classify:
         shares = {str(k): round(float(v), 4) for k, v in sorted(y.value_counts(normalize=True).items())}
     else:
-        target_skew = round(float(y.skew()), 4)
+        target_skew = round(_skew(y.to_numpy(dtype=float)), 4)
         extreme = max(extreme, _extreme(y.to_frame()))
     return DatasetProfile(
         name=data.name, target=columns.target, task="classification" if columns.classify else "regression",
@@ -71,7 +71,7 @@ def pipeline_findings(data: Dataset, scored: CrossValidation, *, accepted: bool)
     spec, reference = scored.candidate.spec, scored.candidate.reference
     if scored.ahead < -2 * scored.noise:
         return []
-    found = error_findings(data, spec)
+    found = error_findings(data, spec) if accepted or scored.ahead > 0 else []
     ahead = f"{scored.ahead:+.3f} against {reference.label}, noise {scored.noise:.3f}"
     if accepted:
         found.append(Finding("promising", f"{spec.label} was accepted: {ahead}", "high"))
@@ -83,7 +83,7 @@ def pipeline_findings(data: Dataset, scored: CrossValidation, *, accepted: bool)
         found.append(Finding("over_fitting", f"{spec.label} over-fits: {rows}"))
     if scored.ahead > -scored.noise and _differ(data, spec, reference):
         text = f"{spec.label} errs elsewhere than {reference.label}: they may do better together"
-        found.append(Finding("other_errors", text, "high"))
+        found.append(Finding("other_errors", text))
     return found
 
 
@@ -109,9 +109,11 @@ def _differ(data: Dataset, spec: Spec, reference: Spec) -> bool:
 def _class_findings(data: Dataset, spec: Spec) -> list[Finding]:
     """A class that is recognised much less often than the others."""
     right = pd.Series(scored_folds(data, spec).predicted == data.y.to_numpy()).groupby(data.y.to_numpy()).mean()
-    if spec.balanced or spec.family in ("neighbours",) or right.min() > right.mean() - 0.15:
+    if spec.balanced or spec.family == "neighbours" or right.min() > right.mean() - 0.15:
         return []
-    return [Finding("weak_class", f"{spec.label} recognises {right.idxmin()} in only {right.min():.0%} of its rows")]
+    return [
+        Finding("weak_class", f"{spec.label} recognises {right.idxmin()} in only {right.min():.0%} of its rows", "high")
+    ]
 
 
 def _residual_findings(data: Dataset, spec: Spec) -> list[Finding]:
@@ -122,9 +124,9 @@ def _residual_findings(data: Dataset, spec: Spec) -> list[Finding]:
         name, r = _strongest_bend(data.x[list(data.columns.numbers)], residuals)
         if abs(r) > 3 / np.sqrt(len(residuals)):
             found.append(Finding("curved_residuals", f"Errors of {spec.label} bend with {name} ({r:+.2f})", "high"))
-    skew = float(pd.Series(residuals).skew())
+    skew = _skew(residuals)
     if abs(skew) > 1 and not spec.even_target:
-        found.append(Finding("skewed_errors", f"Errors of {spec.label} are skewed ({skew:+.1f})"))
+        found.append(Finding("skewed_errors", f"Errors of {spec.label} are skewed ({skew:+.1f})", "high"))
     return found
 
 
@@ -138,6 +140,10 @@ def _strongest_bend(numbers: pd.DataFrame, residuals: np.ndarray) -> tuple[str, 
             if abs(r) > abs(best[1]):
                 best = (f"{first} x {second}", r)
     return best
+
+
+def _skew(values: np.ndarray) -> float:
+    return float(np.mean(((values - values.mean()) / values.std()) ** 3))
 
 
 def _extreme(numbers: pd.DataFrame) -> float:

@@ -1,14 +1,13 @@
-"""What a search came to: the leaderboard, what was discovered, and the best pipeline's file."""
+"""What a search came to: the leaderboard, and the best pipeline's file."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from stigmergy import View, WorkDiscovery
-
-from examples.model_search.artifacts import Baseline, Candidate, Plan, Spec, Verdict
+from examples.model_search.artifacts import Baseline, Candidate, Spec, Verdict
 from examples.model_search.data import Dataset
 from examples.model_search.pipelines import plain_linear
 from examples.model_search.standalone import fitted_score, render
+from stigmergy import View
 
 SHOWN = 12
 
@@ -24,6 +23,7 @@ class Row:
     votes: str
     accepted: bool
     because: str
+    digest: str
     spec: Spec | None
 
 
@@ -32,11 +32,11 @@ def leaderboard(board: View, data: Dataset) -> list[Row]:
     specs = {c.spec.digest: c.spec for c in board.artifacts(Candidate).payloads}
     plain = plain_linear(data.columns.classify)
     rows = [
-        Row(b.name, b.mean, b.spread, b.error, "", False, "baseline", plain if b.name == "plain linear" else None)
+        Row(b.name, b.mean, b.spread, b.error, "", False, "baseline", "", plain if b.name == "plain linear" else None)
         for b in board.artifacts(Baseline).payloads
     ]
     rows += [
-        Row(v.label, v.mean, v.spread, v.error, v.votes, v.accepted, v.because, specs[v.digest])
+        Row(v.label, v.mean, v.spread, v.error, v.votes, v.accepted, v.because, v.digest, specs[v.digest])
         for v in board.artifacts(Verdict).payloads
         if v.mean is not None and v.spread is not None and v.error is not None
     ]
@@ -44,40 +44,30 @@ def leaderboard(board: View, data: Dataset) -> list[Row]:
 
 
 def best_of(rows: list[Row]) -> Row:
-    """The accepted pipeline with the best mean; if none was accepted, the plain linear baseline: noise is no progress."""
+    """The accepted pipeline with the best mean; if none was accepted, the plain baseline: noise is no progress."""
     return next((row for row in rows if row.accepted), next(row for row in rows if row.label == "plain linear"))
 
 
-def as_text(board: View, data: Dataset, rows: list[Row]) -> str:
-    """The leaderboard and the discoveries, for people."""
+def leaderboard_text(rows: list[Row], data: Dataset) -> str:
+    """The leaderboard, for people."""
     best = best_of(rows)
     metric, error = ("balanced accuracy", "wrong") if data.columns.classify else ("R2", "RMSE")
     shown = [row for i, row in enumerate(rows) if i < SHOWN or not row.votes or row is best]
     width = min(70, max(len(row.label) for row in shown))
-    lines = [f"{'':4}{'pipeline':{width}}  {metric:>18}  {error:>9}  votes  because of"]
+    lines = [f"      {'pipeline':{width}}  {metric:>17}  {error:>7}  votes  because of"]
     for row in shown:
-        mark = "best" if row is best else "  + " if row.accepted else ""
+        mark = "best" if row is best else "ok" if row.accepted else ""
         label = row.label if len(row.label) <= width else row.label[: width - 1] + "…"
         score = f"{row.mean:.4f} ± {row.spread:.4f}"
-        lines.append(f"{mark:4}{label:{width}}  {score:>18}  {row.error:9.4g}  {row.votes:>5}  {row.because}")
+        lines.append(f"{mark:>4}  {label:{width}}  {score:>17}  {row.error:7.4g}  {row.votes:>5}  {row.because}")
     if len(rows) > len(shown):
-        lines.append(f"    … {len(rows) - len(shown)} more")
-    accepted = sum(row.accepted for row in rows)
-    lines += ["", f"{accepted} of {sum(bool(row.votes) for row in rows)} pipelines are better than what they improve on"
-              " by more than noise (2 of 3 votes: cross-validation, bootstrap, held-out rows)."]  # fmt: skip
+        lines.append(f"      … {len(rows) - len(shown)} more")
+    accepted, tried = sum(row.accepted for row in rows), sum(bool(row.votes) for row in rows)
+    lines += ["", f"{accepted} of {tried} pipelines beat what they improve on by more than noise, in 2 of 3 votes"
+              " (cross-validation, bootstrap, held-out rows)."]  # fmt: skip
     if not accepted:
-        lines.append("None is: the plain linear baseline stays the best that can be defended.")
-    return "\n".join([*lines, "", *_discoveries(board)])
-
-
-def _discoveries(board: View) -> list[str]:
-    plans = {p.because: p for p in board.artifacts(Plan).payloads}
-    work = [w for w in board.artifacts(WorkDiscovery).payloads if w.work_id in plans and w.work_id != "search"]
-    lines = [f"{len(work)} discoveries, each with its plan:"]
-    for w in work[:SHOWN]:
-        lines.append(f"  {w.description}")
-        lines.append(f"    -> {plans[str(w.work_id)].plan}")
-    return lines + ([f"  … {len(work) - SHOWN} more"] if len(work) > SHOWN else [])
+        lines.append("So the plain linear baseline stays the best that can be defended.")
+    return "\n".join(lines)
 
 
 def write_best(row: Row, data: Dataset, folder: Path) -> Path:

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.metrics import balanced_accuracy_score, r2_score
 from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold, train_test_split
 
-MAX_ROWS = 5_000
+MAX_ROWS = 3_000
 HELD_OUT = 0.2
 SPLITS, REPEATS = 5, 2
 

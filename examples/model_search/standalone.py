@@ -11,7 +11,8 @@ from examples.model_search.pipelines import build, imports, source
 
 MAIN = '''
 def main() -> int:
-    """Score the pipeline on the rows of DATA, or of the CSV file that is named; 1 if a score is not the recorded one."""
+    """Score the pipeline on DATA, or on the CSV file that is named; 1 if a score is not the recorded one."""
+    warnings.filterwarnings("ignore", module="sklearn")
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / DATA
     x, y = read_rows(path, COLUMNS)
     rows, held_out = development_rows(y, COLUMNS)
@@ -52,6 +53,7 @@ Run it with the data it was made for, or name another CSV file with the same col
 """
 
 import sys
+import warnings
 {imports(model)}
 {shared}
 

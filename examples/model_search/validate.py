@@ -50,7 +50,12 @@ def by_cross_validation(data: Dataset, spec: Spec, reference: Spec) -> Opinion:
     splits = len(folds(data.y, data.columns)) // REPEATS
     ahead = float(np.mean(difference))
     noise = float(np.sqrt((1 / len(difference) + 1 / (splits - 1)) * np.var(difference, ddof=1)))
-    return Opinion(ahead > max(noise, MIN_GAIN), ahead, noise, f"ahead by {ahead:+.4f} over {len(difference)} folds, noise {noise:.4f}")
+    return Opinion(
+        ahead > max(noise, MIN_GAIN),
+        ahead,
+        noise,
+        f"ahead by {ahead:+.4f} over {len(difference)} folds, noise {noise:.4f}",
+    )
 
 
 def by_bootstrap(data: Dataset, spec: Spec, reference: Spec) -> Opinion:
@@ -58,7 +63,12 @@ def by_bootstrap(data: Dataset, spec: Spec, reference: Spec) -> Opinion:
     difference = _bootstrap(data, spec) - _bootstrap(data, reference)
     wins, ahead = int(np.sum(difference > 0)), float(np.mean(difference))
     noise = float(np.std(difference, ddof=1))
-    return Opinion(wins >= ENOUGH and ahead > MIN_GAIN, ahead, noise, f"ahead in {wins} of {RESAMPLES} resamples, {ahead:+.4f} on average")
+    return Opinion(
+        wins >= ENOUGH and ahead > MIN_GAIN,
+        ahead,
+        noise,
+        f"ahead in {wins} of {RESAMPLES} resamples, {ahead:+.4f} on average",
+    )
 
 
 def by_held_out(data: Dataset, spec: Spec, reference: Spec) -> Opinion:
@@ -103,4 +113,3 @@ def _model(data: Dataset, spec: Spec | None) -> Any:
     if spec is not None:
         return build(spec, data.columns)
     return DummyClassifier(strategy="prior") if data.columns.classify else DummyRegressor()
-

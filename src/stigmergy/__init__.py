@@ -27,14 +27,89 @@ from stigmergy.blackboard.errors import StigmergyError
 from stigmergy.blackboard.report import Report
 from stigmergy.blackboard.types import artifact_type
 from stigmergy.blackboard.view import View, read
-from stigmergy.blackboard.visibility import after, labelled, private, tenant
+from stigmergy.blackboard.visibility import after, all_of, labelled, private, tenant
 from stigmergy.board import Blackboard
+from stigmergy.components import (
+    Completion,
+    Consensus,
+    Costs,
+    Metrics,
+    PhaseStatistics,
+    Progress,
+    Tally,
+    Vote,
+    WorkflowComplete,
+    WorkflowMetrics,
+)
+from stigmergy.phases import (
+    PHASES,
+    AnalysisResult,
+    Implementation,
+    NestedWork,
+    PhaseContextProvider,
+    PhaseDefinition,
+    PhaseInstructions,
+    ValidationResult,
+    WorkDiscovery,
+)
 from stigmergy.version import VERSION as __version__
 
-from stigmergy.components import (  # isort: skip
-    Completion, Consensus, Costs, Metrics, PhaseStatistics, Progress, Tally, Vote, WorkflowComplete, WorkflowMetrics,
-)  # fmt: skip
-from stigmergy.phases import (  # isort: skip
-    PHASES, AnalysisResult, Implementation, NestedWork, PhaseContextProvider, PhaseDefinition, PhaseInstructions,
-    ValidationResult, WorkDiscovery,
-)  # fmt: skip
+__all__ = [
+    "ACCEPT",
+    "ADMIT",
+    "PHASES",
+    "Agent",
+    "AgentBuilder",
+    "AnalysisResult",
+    "Artifact",
+    "Blackboard",
+    "Briefing",
+    "Cancel",
+    "Close",
+    "Completion",
+    "Component",
+    "Consensus",
+    "Context",
+    "ContextProvider",
+    "ContextRequest",
+    "Costs",
+    "Deny",
+    "FunctionAgent",
+    "Hold",
+    "Implementation",
+    "Limits",
+    "Metrics",
+    "NestedWork",
+    "Opaque",
+    "PhaseContextProvider",
+    "PhaseDefinition",
+    "PhaseInstructions",
+    "PhaseStatistics",
+    "Progress",
+    "Publish",
+    "Redrive",
+    "Reject",
+    "Release",
+    "Report",
+    "Retry",
+    "Roster",
+    "Seen",
+    "StigmergyError",
+    "Tally",
+    "ValidationResult",
+    "View",
+    "Vote",
+    "Withdraw",
+    "WorkDiscovery",
+    "WorkflowComplete",
+    "WorkflowMetrics",
+    "__version__",
+    "after",
+    "all_of",
+    "ancestor",
+    "artifact_type",
+    "labelled",
+    "private",
+    "read",
+    "tenant",
+]

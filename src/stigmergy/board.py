@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -96,6 +96,7 @@ class Blackboard(Roster, View):
         self._defined: tuple[tuple[Agent, AgentSpec], ...] = ()
         self._changed = True
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening = asyncio.Lock()
         self._busy = 0
         for agent in base.agents:
             self._register(agent)
@@ -134,24 +135,30 @@ class Blackboard(Roster, View):
         loop = asyncio.get_running_loop()
         if self._busy and self._loop is not loop:
             raise WrongLoop(f"{self._store.name} is in use in another event loop. Make one Blackboard per loop.")
-        self._loop = loop
+        if self._loop is not loop:
+            self._loop, self._opening = loop, asyncio.Lock()
         if self._owner is None or self._definitions_changed():
-            self._validate()
-            await self._take_over()
-            if self._owner is None:
-                await self._store.open()
-                self._reader = self._store.reader()
-                self._own(opening=True)
-            else:
-                self._own(opening=False)
+            async with self._opening:
+                await self._take_in()
         owner = cast("Owner", self._owner)
         if owner.writer.failed is not None:
             raise BoardBroken(f"{self._store.name}: an append failed ({owner.writer.failed}). Open the board again.")
         return owner
 
-    def _validate(self) -> None:
+    async def _take_in(self) -> None:
+        """Open the store once, and enroll what was defined since the last verb."""
+        if self._owner is not None and not self._definitions_changed():
+            return
         for agent in self.agents:
             agent.validate(has_model=False)
+        opening = self._owner is None
+        if opening:
+            await self._take_over()
+            await self._store.open()
+            self._reader = self._store.reader()
+        elif self._owner is not None and self._owner.running:
+            raise UseContext("agents cannot be added while the board runs. Define them before.")
+        self._own(opening=opening)
 
     async def _take_over(self) -> None:
         """A notebook cell that is run again makes a second board on one file: the idle first one gives it up."""
@@ -176,22 +183,24 @@ class Blackboard(Roster, View):
         decider = Decider(folded.state, index, folded.observers, past, self.limits or Limits())
         worker = BodyWorker(self.agents, self._table, self.context)
         owner = self._owner = Owner(self._store, reader, decider, folded, past, worker, self._clock, self.concurrency)
-        if opening:
-            owner.record(decider.open(VERSION, self._durability, WINDOW, self._clock.now()))
         enrolments = self._enrolments(folded, specs, opening=opening)
-        if enrolments:
+        if opening:
+            owner.record(decider.open(VERSION, self._durability, WINDOW, self._clock.now(), enrolments))
+        elif enrolments:
             owner.record(decider.enroll(enrolments, self._clock.now()))
         self._defined = tuple((agent, agent.spec) for agent in self.agents)
         self._changed = False
 
     def _enrolments(self, folded: Folded, specs: Sequence[AgentSpec], *, opening: bool) -> list[Enrolment]:
         known = folded.state.fingerprints
+        phase_of = getattr(self.context, "phase_of", None)
         found: list[Enrolment] = []
         for spec in specs:
             print_ = fingerprint(spec)
             if opening or known.get(spec.name) != print_:
                 shapes = {s.id: shape(s) for s in spec.subscriptions}
-                found.append(Enrolment(spec.name, "agent", print_, shapes, spec.phase))
+                phase = spec.phase or (phase_of(spec) if phase_of is not None else None)
+                found.append(Enrolment(spec.name, "agent", print_, shapes, phase))
         for c in self.components:
             if opening:
                 found.append(Enrolment(c.name, "component", f"{type(c).__name__} {c.version}", {}))
@@ -285,7 +294,7 @@ class Blackboard(Roster, View):
         Args:
             timeout: seconds after which the run stops; open work stays open for the next run.
             horizon: deadlines (retries, batches, delays) that are at most this many seconds away are waited for; with
-                None all are; what lies beyond makes the reason `waiting`.
+                None all are, with 0 none; what lies beyond makes the reason `waiting`.
         """
         return await self._run_board(None, timeout, horizon)
 
@@ -311,7 +320,7 @@ class Blackboard(Roster, View):
 
     async def _run_board(self, goal: Goal | None, timeout: Seconds | None, horizon: Seconds | None) -> Report:
         limit = None if timeout is None else in_seconds(timeout, "timeout=")
-        far = None if horizon is None else in_seconds(horizon, "horizon=")
+        far = None if horizon is None else in_seconds(horizon, "horizon=") if horizon else 0.0
 
         async def verb(owner: Owner) -> Report:
             if self._busy > 1 and owner.running:
@@ -353,7 +362,24 @@ class Blackboard(Roster, View):
 
         await self._during(verb)
 
-    async def watch(self, after: int = 0) -> AsyncIterator[Event]:
+    async def retry(self, *ids: int) -> None:
+        """Try dead letters again, with the same inputs, in the next run.
+
+        Args:
+            ids: of the activations that ended as dead letters.
+
+        Raises:
+            NotFound: one of them is no ended activation.
+        """
+
+        async def verb(owner: Owner) -> None:
+            for id in ids:
+                owner.record(owner.decider.redrive(id, self._clock.now()))
+            await owner.durable(owner.writer.last)
+
+        await self._during(verb)
+
+    async def watch(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """The events after that position as they become durable, without end."""
         owner = await self._open()
         news = asyncio.Event()

@@ -1,8 +1,7 @@
 """Seed files and recorded streams: one format, read twice (first to check every line, then to use them) and written."""
 
 import json
-import sys
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from stigmergy.blackboard.view import View
 
 FORMAT = "stream/1"
 _LINES = (".jsonl", ".ndjson")
+_MARK = b"\xef\xbb\xbf"
 _Values: TypeAlias = Iterator[tuple[int, JsonValue | bytes]]
 """Values with the lines they begin at; bytes are still to be parsed, so that a bad line does not end the reading."""
 
@@ -201,74 +201,55 @@ class _Reading:
         return payload
 
 
-def read_seeds(path: str | Path, types: TypeTable, *, type_name: str | None = None) -> Seeds:
+def read_seeds(path: str | Path, types: TypeTable, *, type_name: str | None = None, name: str | None = None) -> Seeds:
     """Check every line of a seed file or stream.
 
     Args:
-        path: a `.jsonl` file with an object per line, a `.json` file with an object or a list of them, or "-" for
-            either on the standard input.
+        path: a `.jsonl` file with an object per line, or a `.json` file with an object or a list of them.
         types: the artifact types that a line may name.
         type_name: every line is the bare payload of this type.
+        name: how errors call the file; its path unless given.
 
     Raises:
         SeedError: a line is wrong: names the file, the line and the field.
     """
-    name = "stdin" if str(path) == "-" else str(path)
-    if str(path) == "-":
-        kept = _keep(sys.stdin.buffer)
-        lines = _is_lines(kept)
-
-        def reopen() -> IO[bytes]:
-            kept.seek(0)
-            return kept
-    else:
-        file = Path(path)
-        if file.suffix not in (".json", *_LINES):
-            raise SeedError(f"{name}: seed files end in .jsonl or .json.")
-        lines = file.suffix in _LINES
-
-        def reopen() -> IO[bytes]:
-            return file.open("rb")
-
+    file = Path(path)
+    called = name or str(path)
+    if file.suffix not in (".json", *_LINES):
+        raise SeedError(f"{called}: seed files end in .jsonl or .json.")
     try:
-        reopen().close() if name != "stdin" else None
+        file.open("rb").close()
     except OSError as error:
-        raise SeedError(f"{name} cannot be read: {error.strerror or error}.") from error
-    values = _values_by_line if lines else _values_of_document
-    return Seeds(lambda: values(reopen(), name), _Reading(name, types, type_name))
+        raise SeedError(f"{called} cannot be read: {error.strerror or error}.") from error
+    values = _values_by_line if file.suffix in _LINES else _values_of_document
+    return Seeds(lambda: values(file, called), _Reading(called, types, type_name))
 
 
-def _keep(stream: IO[bytes]) -> IO[bytes]:
-    """The standard input can be read once only; it is read twice from here."""
-    kept = tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115  lives as long as the seeds
-    while block := stream.read(1 << 16):
-        kept.write(block)
-    return kept
-
-
-def _is_lines(file: IO[bytes]) -> bool:
-    file.seek(0)
-    first = next((line for line in file if line.strip()), b"")
+def save_seeds(stream: IO[bytes], folder: Path) -> Path:
+    """Keep what comes from a stream that can be read once only, as a file with the ending that fits its content."""
+    kept = folder / "seeds"
+    with kept.open("wb") as file:
+        shutil.copyfileobj(stream, file)
+    with kept.open("rb") as file:
+        first = next((line for line in file if line.strip()), b"")
     try:
-        return isinstance(from_json(first), dict)
+        by_line = isinstance(_parse(first), dict)
     except ValueError:
-        return False
+        by_line = False
+    return kept.rename(kept.with_suffix(".jsonl" if by_line else ".json"))
 
 
-def _values_by_line(file: IO[bytes], name: str) -> _Values:
-    for number, line in enumerate(file, 1):
-        text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        if text.strip():
-            yield number, text
-    if name != "stdin":
-        file.close()
+def _values_by_line(path: Path, name: str) -> _Values:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            text = line.removeprefix(_MARK) if number == 1 else line
+            if text.strip():
+                yield number, text
 
 
-def _values_of_document(file: IO[bytes], name: str) -> _Values:
+def _values_of_document(path: Path, name: str) -> _Values:
     """The items of a list, each with the line that it begins at; an object is a list of one."""
-    data = file.read().removeprefix(b"\xef\xbb\xbf")
-    if name != "stdin":
-        file.close()
+    data = path.read_bytes().removeprefix(_MARK)
     try:
         value = _parse(data)
     except ValueError as error:

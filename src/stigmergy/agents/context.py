@@ -71,8 +71,8 @@ class Context(ContextMark):
         return self._job.claimed_at
 
     def idempotency_key(self, key: str) -> str:
-        """A key that is the same in every attempt, for providers that take one."""
-        return f"stigmergy-{self.run}-{self._job.id}-{key}"
+        """A key that is the same in every attempt, also of a dead letter tried again, for providers that take one."""
+        return f"stigmergy-{self.run}-{self._job.desk.chain(self._job)[-1]}-{key}"
 
     @overload
     async def call(
@@ -98,7 +98,7 @@ class Context(ContextMark):
         digest = self._announce(key, args, kwargs)
         name = getattr(fn, "__qualname__", type(fn).__name__)
         decoder = _decoder(fn)
-        recorded = self._job.desk.recorded(self._job).get(key) if self._is_repeat else None
+        recorded = self._job.desk.recorded(self._job).get(key)
         if recorded is not None:
             if recorded[0].digest != digest:
                 raise CallChanged(
@@ -108,10 +108,6 @@ class Context(ContextMark):
             if recorded[1] is not None and recorded[1].outcome == "done":
                 return decoder.validate_json(recorded[1].payload)
         return await self._execute(key, name, digest, decoder, fn, args, kwargs)
-
-    @property
-    def _is_repeat(self) -> bool:
-        return self._job.attempt > 1 or self._job.fence != 0
 
     def _announce(self, key: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
         if self._threaded:
@@ -186,7 +182,7 @@ def _recordable(key: str, result: object, decoder: TypeAdapter[Any]) -> bytes:
     try:
         payload = to_json(result, by_alias=True, inf_nan_mode="strings", bytes_mode="base64") if isinstance(
             result, BaseModel
-        ) else decoder.dump_json(result)  # fmt: skip
+        ) else decoder.dump_json(result, warnings=False)  # fmt: skip
         decoder.validate_json(payload)
     except (PydanticSerializationError, ValidationError, ValueError) as error:
         raise NotJournalable(

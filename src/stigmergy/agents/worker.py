@@ -49,6 +49,7 @@ class BodyWorker:
 
     def __init__(self, agents: Sequence[Agent], types: TypeTable, provider: ContextProvider | None) -> None:
         self._types = types
+        self._check: Callable[[BaseModel], object] | None = getattr(provider, "check", None)
         self._plans = {agent.name: self._plan(agent, provider) for agent in agents}
         self._limiter: anyio.CapacityLimiter | None = None
 
@@ -156,6 +157,8 @@ class BodyWorker:
     # -- outputs --------------------------------------------------------------------------------------------------
 
     def _draft(self, payload: BaseModel, **options: Any) -> Draft:
+        if self._check is not None:
+            self._check(payload)
         return draft_of(self._types, payload, **options)
 
     def _drafts(self, plan: _Plan, returned: object) -> list[Draft]:
@@ -168,8 +171,8 @@ class BodyWorker:
             if output.where.predicates or output.where.equals:
                 if not matches(output.where, payload):
                     continue
-            drafts.append(draft_of(
-                self._types, payload, tags=output.tags, visibility=output.visibility, review_by=output.review_by,
+            drafts.append(self._draft(
+                payload, tags=output.tags, visibility=output.visibility, review_by=output.review_by,
             ))  # fmt: skip
         for output in spec.outputs:
             if output.fan_out is not None:

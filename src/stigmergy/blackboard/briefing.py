@@ -57,6 +57,10 @@ class ContextRequest(Protocol):
 
 
 class ContextProvider(Protocol):
-    """Anything with this method can brief agents."""
+    """Anything with this method can brief agents.
+
+    A provider may also have `check(payload)`, which raises for payloads that must not be published, and
+    `phase_of(spec)`, which says what phase an agent serves that does not say so itself.
+    """
 
     async def provide(self, request: ContextRequest, /) -> Briefing: ...

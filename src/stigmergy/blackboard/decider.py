@@ -14,7 +14,7 @@ from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.decision import OUTSIDE, Draft, Origin, request_of
 from stigmergy.blackboard.definitions import ONCE, Retry
-from stigmergy.blackboard.errors import CallRefused, NotFound, WrongFanOut
+from stigmergy.blackboard.errors import CallRefused, NotFound, StigmergyError, WrongFanOut
 from stigmergy.blackboard.events import ErrorInfo, Event, Reason
 from stigmergy.blackboard.matching import Candidate, Place
 from stigmergy.blackboard.offers import Offers
@@ -23,6 +23,9 @@ from stigmergy.blackboard.timers import Timer
 
 FailureKind = Literal["error", "timeout", "interrupted", "crashed", "rejected"]
 DEFAULT_RUN = "main"
+Late = tuple[dict[str, int], dict[str, list[Artifact[Any]]], list[tuple[int, Artifact[Any]]]]
+"""What those that enroll are late for: subscription -> after which position it missed artifacts, subscription -> what
+waits in places that changed, and the artifacts offered since, with where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +77,23 @@ class Decider(Offers):
         return {t: i for t, i in found.items() if t not in ambiguous}
 
     def release(self, artifact: int, by: str, now: float) -> list[Event]:
-        """Offer a held artifact."""
+        """Offer a held artifact.
+
+        Raises:
+            NotFound: it is not held.
+        """
+        if artifact not in self.state.held:
+            raise NotFound(f"artifact {artifact} is not held, so it cannot be released.")
         self._begin(now)
         self._release(artifact, by)
         return self._finish()
 
     def _release(self, id: int, by: str) -> None:
-        artifact = self._held_now.get(id) or self.past.artifact(id)
+        try:
+            artifact = self._held_now.get(id) or self.past.artifact(id)
+        except StigmergyError as error:  # its type has changed since, and events of this decision are out already
+            self._emit(ev.Withdrawn(by=by, reason=f"it cannot be read: {error}"), id)
+            return
         alive = self.state.alive[id]
         candidate = Candidate(
             artifact.type_name, artifact.payload, artifact.producer, artifact.tags, artifact.visibility,
@@ -103,7 +116,9 @@ class Decider(Offers):
     def claim(self, now: float, worker: str = "") -> tuple[list[Event], Activation | None]:
         """Give the next activation to a worker: the events, and the activation if there is one to run."""
         self._begin(now)
-        claimed = self._next_suspect() if self.suspects else self._next()
+        claimed = self._next_suspect()
+        if claimed is None and not self.suspects:
+            claimed = self._next()
         if claimed is not None:
             a = self.state.activations[claimed]
             alone = a.suspect
@@ -117,12 +132,20 @@ class Decider(Offers):
         return events, self.state.activations.get(claimed) if claimed is not None else None
 
     def _next_suspect(self) -> int | None:
-        """After a crash, what was running then runs alone, one after the other, so that the guilty one is known."""
+        """After a crash, what was running then runs alone, one after the other, so that the guilty one is known.
+
+        Who was alone in a crash before comes last, so that a process that is killed from outside blames nobody soon.
+        """
         if self.state.running:
             return None
-        id = self.suspects.pop(0)
-        self.agenda.occupy(self.state.activations[id].agent)
-        return id
+        for id in sorted(self.suspects, key=lambda i: (self.state.activations[i].crashes, i)):
+            a = self.state.activations[id]
+            self.suspects.remove(id)
+            if not self.state.run(a.run).closed:
+                self.agenda.occupy(a.agent)
+                return id
+            self.parked[id] = "closed"
+        return None
 
     def _next(self) -> int | None:
         running = self.state.running
@@ -182,16 +205,21 @@ class Decider(Offers):
     def _admission(self, c: cp.Component[Any], request: cp.ActivationRequest | cp.CallRequest) -> cp.Admission:
         if c.name not in self.observers.faulted:
             try:
-                return c.admit(self.observers.states[c.name], request)
+                answer = c.admit(self.observers.states[c.name], request)
+                if not isinstance(answer, cp.Admission):
+                    raise TypeError(f"admit() returned {answer!r}, not ADMIT, Hold or Deny")
+                return answer
             except Exception as error:  # noqa: BLE001  user code: the component is taken out of service, on record
                 self._fault(c.name, error, self.state.seq)
         return cp.Deny("the component failed, so nothing is admitted")
 
     def _ask_again(self, name: str) -> None:
+        """Offer again what a component holds, oldest first, until it holds one again; who is denied now is told so
+        by everybody's next claim. What a component holds when it breaks stays held."""
         held = self._held.get(name, {})
         for id in sorted(held, key=lambda i: (self.state.activations[i].at, i)):
             answer = self._admission(self.observers.components[name], request_of(self.state.activations[id]))
-            if not isinstance(answer, cp.Admit):
+            if isinstance(answer, cp.Hold) or name in self.observers.faulted:
                 break
             del held[id]
             self._emit(ev.Released(by=name), id)
@@ -230,7 +258,10 @@ class Decider(Offers):
         if c.name in self.observers.faulted:
             return cp.Reject("the component failed, so nothing passes its review")
         try:
-            return c.review(self.observers.states[c.name], request_of(a), tuple(d.payload for d in drafts))
+            verdict = c.review(self.observers.states[c.name], request_of(a), tuple(d.payload for d in drafts))
+            if not isinstance(verdict, cp.Verdict):
+                raise TypeError(f"review() returned {verdict!r}, not ACCEPT or Reject")
+            return verdict
         except Exception as error:  # noqa: BLE001  user code: the component is taken out of service, on record
             self._fault(c.name, error, self.state.seq)
             return cp.Reject(f"review raised {type(error).__name__}: {error}")
@@ -304,16 +335,22 @@ class Decider(Offers):
         return self._finish()
 
     def _redrive(self, id: int) -> None:
-        old = self.past.event(id)
-        if not isinstance(old, ev.Activated) or id in self.state.activations:
-            raise NotFound(f"{id} is no ended activation. `show --dead-letters` lists what can be tried again.")
-        inputs = [p for p in map(self.past.event, old.inputs) if isinstance(p, ev.Published)]
-        self._emit(ev.Redriven(), id)
-        self._recall(inputs, id)
-        self._emit(
+        now = {e.seq: e for e in self._events}
+        old = now.get(id) or self.past.event(id)
+        follows = [*self.past.following(id), *(e for e in self._events if e.cause == id)]
+        ended = next((e for e in follows if isinstance(e, ev.Ended)), None)
+        if not isinstance(old, ev.Activated) or ended is None or ended.outcome == "skipped":
+            raise NotFound(f"{id} is no activation that failed. `show --dead-letters` lists what can be tried again.")
+        if any(isinstance(e, ev.Redriven) for e in follows):
+            raise NotFound(f"{id} was tried again already. Look at what became of that with `why {id}`.")
+        found = [now.get(i) or self.past.event(i) for i in old.inputs]
+        self._emit(ev.Redriven(outcome=ended.outcome), id)
+        self._recall([p for p in found if isinstance(p, ev.Published)], id)
+        self._activated(
             ev.Activated(
                 agent=old.agent, subscription=old.subscription, inputs=old.inputs, slots=old.slots,
-                key=old.key, scope=old.scope, run=old.run, priority=old.priority, depth=old.depth, redriven=id,
+                key=old.key, scope=old.scope, run=old.run, priority=old.priority, depth=old.depth,
+                blockers=self._blockers(old.inputs), redriven=id,
             ),
             old.inputs[-1],
         )  # fmt: skip
@@ -330,13 +367,14 @@ class Decider(Offers):
 
     # -- effects --------------------------------------------------------------------------------------------------
 
-    def calling(
-        self, id: int, fence: int, event: ev.Calling, now: float
-    ) -> list[Event]:
+    def calling(self, id: int, fence: int, event: ev.Calling, now: float) -> tuple[list[Event], str]:
         """Announce an effect inside a running activation and reserve what it may cost.
 
+        Returns:
+            the events, and why a component does not admit the effect; "" = it may start.
+
         Raises:
-            CallRefused: a component does not admit it, or the activation is no longer this worker's.
+            CallRefused: the activation is no longer this worker's.
         """
         a = self._held_by_worker(id, fence)
         if a is None:
@@ -346,11 +384,12 @@ class Decider(Offers):
             request = cp.CallRequest(request_of(a), event.key, event.name, event.cost, event.tokens)
             name, answer = self._ask(request)
             if not isinstance(answer, cp.Admit):
-                raise CallRefused(f"{name} refuses effect {event.key!r} of {a.agent!r}: {answer.reason}")
+                # Not raised: a component that broke when it was asked is an event of this decision.
+                return self._finish(), f"{name} refuses effect {event.key!r} of {a.agent!r}: {answer.reason}"
         seq = self._emit(event, id)
         if event.until is not None:
             self.timers.push(event.until, "sleep", seq)
-        return self._finish()
+        return self._finish(), ""
 
     def called(self, calling: int, event: ev.Called, now: float) -> list[Event]:
         """Record the outcome of an effect."""
@@ -390,20 +429,21 @@ class Decider(Offers):
         elif timer.kind == "group":
             subscription = self.index.subscriptions[timer.detail]
             place = self.state.waiting[timer.detail][id]
-            if not self._fire_partly(subscription, place.scope, place.key):
-                self._expire(subscription, [id], "window")
+            while id in self.state.waiting[timer.detail]:
+                if not self._fire_partly(subscription, place.scope, place.key, id):
+                    self._expire(subscription, [id], "window")
         elif timer.kind in ("retry", "hold"):
             a = self.state.activations[id]
             if timer.kind == "hold":
-                self._held.get(a.held_by, {}).pop(id, None)
+                self._let_go(a)
             self._emit(ev.Released(by=timer.kind), id)
 
     def fire_at_idle(self, now: float) -> list[Event]:
         """Fire what waits "until nothing else can run"."""
         self._begin(now)
-        for id, places in list(self.state.waiting.items()):
-            subscription = self.index.subscriptions.get(id)
-            if subscription is None or subscription.within != "idle":
+        for id, subscription in self.index.subscriptions.items():
+            places = self.state.waiting.get(id)
+            if not places or subscription.within != "idle":
                 continue
             for scope, key in dict.fromkeys((p.scope, p.key) for p in places.values()):
                 if subscription.groups > 1:
@@ -416,12 +456,19 @@ class Decider(Offers):
 
     # -- the board ------------------------------------------------------------------------------------------------
 
-    def open(self, version: str, durability: str, window: int, now: float) -> list[Event]:
-        """Take ownership. After an unclean stop `window` positions are skipped, so that no id is dealt twice, and
-        what was running then is looked at with suspicion."""
+    def open(
+        self, version: str, durability: str, window: int, now: float, enrolments: Sequence[Enrolment] = ()
+    ) -> list[Event]:
+        """Take ownership, and let agents and components take part (see `enroll`).
+
+        After an unclean stop `window` positions are skipped, so that no id is dealt twice, and what was running then
+        is looked at with suspicion. It is one decision, because what components publish when they see it is offered
+        to all agents, and must not be offered again as something that they missed.
+        """
         state = self.state
         clean = state.quiet
         gap = 0 if clean else window
+        late = self._late(enrolments)
         self._begin(now)
         self._tx += gap
         self._emit(
@@ -433,50 +480,61 @@ class Decider(Offers):
                 self.agenda.occupy(a.agent)
             error = ErrorInfo("Crashed", "the process ended while this was running")
             self._fail(a, "crashed", error, 0.0, ONCE, "")
+        for name in [name for name in self._held if name not in self.observers.components]:
+            for id in self._held.pop(name):
+                self._emit(ev.Released(by=name), id)
+        self._enroll(enrolments, late)
         return self._finish()
 
     def enroll(self, enrolments: Sequence[Enrolment], now: float) -> list[Event]:
         """Let agents and components take part; offer what was published while they were away."""
+        late = self._late(enrolments)
         self._begin(now)
+        self._enroll(enrolments, late)
+        return self._finish()
+
+    def _late(self, enrolments: Sequence[Enrolment]) -> Late:
+        """What is to be offered to those that enroll; read before the first event, since reading may raise."""
         state = self.state
-        seen = dict(state.seen)
         missed: dict[str, int] = {}
+        anew: dict[str, list[Artifact[Any]]] = {}
         for e in enrolments:
-            for id in e.shapes:
+            for id, shape in e.shapes.items():
                 subscription = self.index.subscriptions[id]
-                after = seen.get(id, 0 if subscription.since == "start" else None)
-                if id not in state.enrolled and after is not None and after < state.seq:
+                after = state.seen.get(id, 0 if subscription.since == "start" else None)
+                if id not in state.enrolled and after is not None:
                     missed[id] = after
+                if state.shapes.get(id, shape) != shape:
+                    anew[id] = [self.past.artifact(artifact) for artifact in sorted(state.waiting.get(id, ()))]
+        types = {slot.type_name for id in missed for slot in self.index.subscriptions[id].slots}
+        return missed, anew, self.past.since(types, min(missed.values())) if missed else []
+
+    def _enroll(self, enrolments: Sequence[Enrolment], late: Late) -> None:
+        missed, anew, offered = late
         for e in enrolments:
-            changed = [id for id, shape in e.shapes.items() if state.shapes.get(id, shape) != shape]
-            since = min((missed[id] for id in e.shapes if id in missed), default=state.seq)
+            since = min((missed[id] for id in e.shapes if id in missed), default=self.state.seq)
             self._emit(ev.Enrolled(
                 name=e.name, role=e.role, fingerprint=e.fingerprint, since=since, subscriptions=e.shapes, phase=e.phase,
             ))  # fmt: skip
-            for id in changed:
-                self._offer_anew(id)
-        if missed:
-            self._catch_up(missed)
-        return self._finish()
+            for id in e.shapes:
+                if id in anew:
+                    self._offer_anew(id, anew[id])
+        for position, artifact in offered:
+            self._offer_to({id for id, after in missed.items() if position > after}, artifact)
 
-    def _offer_anew(self, id: str) -> None:
+    def _offer_anew(self, id: str, waiting: Sequence[Artifact[Any]]) -> None:
         """The shape of a subscription changed: what waits in its old places is offered to the new ones."""
-        waiting = sorted(self.state.waiting.get(id, ()))
         for artifact in waiting:
-            place = self.state.waiting[id][artifact]
+            place = self.state.waiting[id][artifact.id]
             self._emit(
                 ev.Expired(
-                    subscription=id, artifacts=[artifact], key=place.key, scope=place.scope, reason="changed"
+                    subscription=id, artifacts=[artifact.id], key=place.key, scope=place.scope, reason="changed"
                 ),
-                artifact,
+                artifact.id,
             )
+            self._note_complete(self.index.subscriptions[id], place.scope, place.key)
         for artifact in waiting:
-            self._offer_to({id}, self.past.artifact(artifact))
-
-    def _catch_up(self, missed: dict[str, int]) -> None:
-        types = {slot.type_name for id in missed for slot in self.index.subscriptions[id].slots}
-        for artifact in self.past.since(types, min(missed.values())):
-            self._offer_to({id for id, after in missed.items() if artifact.id > after}, artifact)
+            self._offer_to({id}, artifact)
 
     def _offer_to(self, subscriptions: set[str], artifact: Artifact[Any]) -> None:
         event = self.past.event(artifact.id)
@@ -537,16 +595,17 @@ class Decider(Offers):
         self._emit(ev.Closed(run=run, reason=reason, detail=detail, by=by, stop=stop))
         if stop == "cancel":
             for a in [a for a in self.state.activations.values() if a.run == run]:
-                self._end(a.id, "cancelled", detail or reason)
+                if a.id in self.state.activations:  # not ended with what it waited for
+                    self._end(a.id, "cancelled", detail or reason)
 
     def resume_runs(self, now: float) -> list[Event]:
         """Let closed runs go on, and ask again about everything that was parked."""
         self._begin(now)
         for run in [r.name for r in self.state.runs.values() if r.closed]:
             self._emit(ev.Resumed(run=run))
-        parked, self.parked = list(self.parked), {}
-        for id in parked:
-            self.agenda.add(self.state.activations[id])
+        self.state.ready += self.parked
+        self.parked = {}
+        self._queue_ready()
         return self._finish()
 
     def leave(self, now: float) -> list[Event]:
@@ -574,7 +633,7 @@ class Decider(Offers):
                 if reaction.id in self.state.held:
                     self._release(reaction.id, origin.producer)
                 elif reaction.id in self._held.get(origin.producer, {}):
-                    del self._held[origin.producer][reaction.id]
+                    self._let_go(self.state.activations[reaction.id])
                     self._emit(ev.Released(by=origin.producer), reaction.id)
             case cp.Withdraw():
                 if reaction.id in self.state.held:
@@ -586,3 +645,5 @@ class Decider(Offers):
                     self._end(reaction.id, "cancelled", f"{origin.producer}: {reaction.reason}")
             case cp.Redrive():
                 self._redrive(reaction.id)
+            case _:
+                raise TypeError(f"react() gave {reaction!r}, which is no reaction")

@@ -16,6 +16,7 @@ from stigmergy.blackboard import component as cp
 from stigmergy.blackboard.agenda import Agenda
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.definitions import Limits
+from stigmergy.blackboard.errors import BrokenOff
 from stigmergy.blackboard.events import ErrorInfo, Event, Faulted, Priority, Published, Visibility
 from stigmergy.blackboard.matching import Index
 from stigmergy.blackboard.observers import AnyComponent, Observers
@@ -67,8 +68,12 @@ class Past(Protocol):
         """The event at that position."""
         ...
 
-    def since(self, types: set[str], after: int) -> list[Artifact[Any]]:
-        """The offered artifacts of these types after that position, in log order."""
+    def following(self, cause: int) -> list[Event]:
+        """The events with that cause, in log order."""
+        ...
+
+    def since(self, types: set[str], after: int) -> list[tuple[int, Artifact[Any]]]:
+        """The artifacts of these types that were offered after that position, with where they were, in that order."""
         ...
 
     def draft(self, payload: BaseModel) -> Draft:
@@ -119,13 +124,14 @@ class Decision(ABC):
         self.parked: dict[int, str] = {}
         """Ready activations that may not start because their run is closed or a limit is reached, and why."""
         self._events: list[Event] = []
+        self._finished = True
         self._keys_now: dict[tuple[str, str], tuple[int, str]] = {}
         self._held_now: dict[int, Artifact[Any]] = {}
         """Of this decision: what the past cannot know yet."""
         self._reactions: deque[tuple[AnyComponent, cp.Seen, Origin]] = deque()
         self._alarms: dict[str, float] = {}
-        self._complete: dict[tuple[str, str], list[str]] = {}
-        """(subscription, scope) -> the keys of its complete groups that have not fired, oldest first."""
+        self._complete: dict[tuple[str, str], list[tuple[int, str]]] = {}
+        """(subscription, scope) -> its complete groups that have not fired, oldest first: when, and their key."""
         self._held: dict[str, dict[int, None]] = {}
         """component -> the activations it holds, oldest first."""
         self._tx = 0
@@ -137,6 +143,9 @@ class Decision(ABC):
         for a in self.state.activations.values():
             if a.status == "running" and a.agent in self.index.agents:
                 self.agenda.occupy(a.agent)
+                timeout = self.index.agents[a.agent].timeout
+                if timeout is not None:
+                    self.timers.push(a.claimed_at + timeout, "timeout", a.id, str(a.fence))
             elif a.due is not None:
                 self.timers.push(a.due, "retry" if a.status == "retrying" else "hold", a.id)
             if a.status == "held":
@@ -145,7 +154,7 @@ class Decision(ABC):
             if held.until is not None:
                 self.timers.push(held.until, "visible", held.id)
         for call in self.state.calls.values():
-            if call.until is not None:
+            if call.until is not None and not call.rung:
                 self.timers.push(call.until, "sleep", call.id)
         self.state.ready = [a.id for a in self.state.activations.values() if a.status == "ready"]
         self._queue_ready()
@@ -157,7 +166,9 @@ class Decision(ABC):
         if timer.kind == "visible":
             return timer.subject in state.held
         if timer.kind == "group":
-            return timer.subject in state.waiting.get(timer.detail, ())
+            place = state.waiting.get(timer.detail, {}).get(timer.subject)
+            within = self.index.subscriptions[timer.detail].within
+            return place is not None and isinstance(within, float | int) and timer.due == place.at + within
         if timer.kind == "sleep":
             return timer.subject in state.calls
         if timer.kind == "alarm":
@@ -172,6 +183,9 @@ class Decision(ABC):
     # -- making events --------------------------------------------------------------------------------------------
 
     def _begin(self, now: float) -> None:
+        if self._events and not self._finished:
+            raise BrokenOff("a decision broke off half made, so the board does nothing more. Open it again.")
+        self._finished = False
         self._events = []
         self._keys_now.clear()
         self._held_now.clear()
@@ -184,7 +198,7 @@ class Decision(ABC):
         state = self.state
         event.seq, event.tx, event.at, event.cause = state.seq + 1 + gap, self._tx, self._at, cause
         observed = self.observers.any
-        prior = state.activations.get(cause) if observed else None
+        prior = state.concerned(event) if observed else None
         state.apply(event)
         self._events.append(event)
         if state.ready:
@@ -210,8 +224,6 @@ class Decision(ABC):
         self, event: Event, artifact: Callable[[], Artifact[Any]] | None, prior: Activation | None
     ) -> None:
         a = prior or self.state.activations.get(event.seq)
-        if a is None and event.cause in self.state.calls:
-            a = self.state.activations.get(self.state.calls[event.cause].activation)
         seen, may_react, faults = self.observers.step(event, artifact, request_of(a) if a else None)
         for name, error in faults:
             self._emit(Faulted(component=name, error=error), event.seq)
@@ -233,6 +245,7 @@ class Decision(ABC):
             while self.observers.changed:
                 self._after_changes()
                 self._react()
+        self._finished = True
         return self._events
 
     def _react(self) -> None:
@@ -275,6 +288,8 @@ class Decision(ABC):
             return
         try:
             due = component.alarm(self.observers.states[name])
+            if due is not None:
+                due = float(due)
         except Exception as error:  # noqa: BLE001  user code: the component is taken out of service, on record
             if self._tx:
                 self._fault(name, error, self.state.seq)
@@ -284,6 +299,11 @@ class Decision(ABC):
         elif self._alarms.get(name) != due:
             self._alarms[name] = due
             self.timers.push(due, "alarm", 0, name)
+
+    def _let_go(self, a: Activation) -> None:
+        """A component holds an activation no more; it is asked again about those behind it."""
+        self._held[a.held_by].pop(a.id)
+        self.observers.changed.add(a.held_by)
 
     @abstractmethod
     def _ask_again(self, name: str) -> None:

@@ -40,6 +40,8 @@ def draft_of(
         _take_fields(draft, kind, copy)
     if key is not None:
         check_text("key", key)
+    for tag in draft.tags:
+        check_text("tag", tag)
     if run:
         check_text("run", run)
     if priority is not None and priority not in PRIORITIES:
@@ -63,3 +65,5 @@ def _take_fields(draft: Draft, kind: ArtifactType, payload: Any) -> None:
         draft.parent_work = payload.parent_work_id
     if kind.has_blocking and isinstance(payload.blocking_work_ids, list | tuple):
         draft.blocking = [w for w in payload.blocking_work_ids if isinstance(w, str)]
+        for work in draft.blocking:
+            check_text("work id", work)

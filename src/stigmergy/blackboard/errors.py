@@ -10,7 +10,7 @@ StigmergyError
 ├── StoreError             the file cannot be opened or written
 │   ├── BoardBusy, NotABoard, StoreReadOnly, StoreFull, StoreDamaged, NewerBoard, StoreLooksLikeModel
 ├── BoardError             the board cannot do this now
-│   ├── BoardClosed, BoardBroken, OutcomeUnknown, UseContext, WrongLoop
+│   ├── BoardClosed, BoardBroken, OutcomeUnknown, BrokenOff, UseContext, WrongLoop
 ├── CallError              a journaled effect was misused
 │   ├── DuplicateCall, CallChanged, NotJournalable, CallRefused
 ├── QueryError             a read found something else than it asked for
@@ -162,6 +162,10 @@ class BoardBroken(BoardError):
 
 class OutcomeUnknown(BoardBroken):
     """The append that carried this publish failed; it may or may not be on the board."""
+
+
+class BrokenOff(BoardBroken):
+    """A decision broke off after its first event; what is in memory is ahead of the log."""
 
 
 class UseContext(BoardError):

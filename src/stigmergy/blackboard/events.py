@@ -53,6 +53,11 @@ class ErrorInfo:
     message: str
     traceback: str = ""
 
+    def __post_init__(self) -> None:
+        """Half a surrogate pair, as in some file names, cannot be stored."""
+        self.message = self.message.encode("utf-8", "replace").decode()
+        self.traceback = self.traceback.encode("utf-8", "replace").decode()
+
 
 @dataclass(slots=True)
 class Visibility:
@@ -310,7 +315,9 @@ class Recalled(Event):
 
 @dataclass(slots=True)
 class Redriven(Event):
-    """A dead letter (`cause`) is tried again, by a new activation with the same inputs."""
+    """What had failed (`cause`, with this outcome) is tried again, by a new activation with the same inputs."""
+
+    outcome: Outcome = "dead_letter"
 
 
 @dataclass(slots=True)

@@ -40,15 +40,15 @@ class Folded:
     def apply(self, event: Event, artifact: Callable[[], Artifact[Any]] | None = None) -> None:
         """Fold one recorded event; components observe it but do not react."""
         state, observers = self.state, self.observers
-        prior = state.activations.get(event.cause) if observers.any else None
+        prior = state.concerned(event) if observers.any else None
         state.apply(event)
         state.ready.clear()
         self.ledger.apply(event)
         if observers.any:
             a = prior or state.activations.get(event.seq)
-            observers.step(event, artifact, request_of(a) if a else None)
             if isinstance(event, Faulted):
                 observers.fault(event.component)
+            observers.step(event, artifact, request_of(a) if a else None)
             observers.changed.clear()
 
     def snapshot(self) -> Snapshot:

@@ -30,8 +30,12 @@ class Desk(Protocol):
         """The durable log."""
         ...
 
+    def chain(self, job: "Job") -> list[int]:
+        """The activation and the dead letters that it repeats, newest first."""
+        ...
+
     def recorded(self, job: "Job") -> dict[str, tuple[Calling, Called | None]]:
-        """The effects that earlier attempts of this activation recorded, by key."""
+        """The effects that earlier attempts of this activation, or of the dead letter it repeats, recorded, by key."""
         ...
 
     async def calling(self, job: "Job", event: Calling) -> int:
@@ -69,6 +73,7 @@ class Job:
     run: str
     feedback: str
     claimed_at: float
+    redriven: int
     desk: Desk
 
 
@@ -87,5 +92,6 @@ class Worker(Protocol):
 def job_of(a: Activation, agent: AgentSpec, desk: Desk) -> Job:
     """The job of a claimed activation."""
     return Job(
-        a.id, a.fence, a.attempts + 1, agent, a.subscription, a.inputs, a.slots, a.run, a.feedback, a.claimed_at, desk
-    )
+        a.id, a.fence, a.attempts + 1, agent, a.subscription, a.inputs, a.slots, a.run, a.feedback, a.claimed_at,
+        a.redriven, desk,
+    )  # fmt: skip

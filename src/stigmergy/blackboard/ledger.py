@@ -283,14 +283,11 @@ class Ledger:
             del self.ended[next(iter(self.ended))]
 
     def _redriven(self, e: ev.Redriven) -> None:
-        """The dead letter is open again, as a new activation that is not counted as another."""
+        """What had failed is open again, as a new activation that is not counted as another."""
         self.activations -= 1
-        ending = self.dead_letters.remove(e.cause)
+        ending = (self.dead_letters if e.outcome == "dead_letter" else self.put_aside).remove(e.cause)
         agent = ending.agent if ending is not None else self.ended.get(e.cause)
-        if agent is None:
-            self.dead -= 1
-        else:
-            self._count("dead_letter", self._column(agent), -1)
+        self._count(e.outcome, self._column(agent) if agent is not None else Column(""), -1)
 
     def _recalled(self, e: ev.Recalled) -> None:
         """An agent that was away takes it now."""

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import ClassVar, Literal
 
 from stigmergy.blackboard.definitions import Subscription
@@ -22,7 +23,8 @@ LISTED = 1_000
 def next_command(store: str, verb: str, *arguments: object) -> str:
     """What to type next: a command for a file, a call for a board in memory."""
     if store == "memory":
-        return f"board.{verb.replace('-', '_')}({', '.join(repr(a) for a in arguments)})"
+        call = f"board.{verb}({', '.join(repr(a) for a in arguments)})"
+        return f"await {call}" if verb == "retry" else call
     return " ".join(["stigmergy", verb, shlex.quote(store), *(shlex.quote(str(a)) for a in arguments)])
 
 
@@ -48,7 +50,7 @@ class DeadLetter:
 
     def command(self, store: str) -> str:
         """What to do next."""
-        return next_command(store, "why", self.activation)
+        return next_command(store, "retry", self.activation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +178,15 @@ class Unfinished:
 
     def command(self, store: str) -> str:
         """What to do next."""
-        return next_command(store, "why", self.oldest)
+        return (
+            "await board.run_until_idle()"
+            if store == "memory"
+            else f"stigmergy resume FILE --store {shlex.quote(store)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class OutOfService:
+class FailedComponent:
     """A component that raised."""
 
     kind: ClassVar[str] = "component failed"
@@ -212,7 +218,7 @@ class PutAside:
         return f"{self.subject}{': ' + short(self.reason, 72) if self.reason else ''}{times}"
 
 
-Leftover = DeadLetter | NoConsumer | WaitingJoin | Blocked | HeldBack | Due | Unfinished | OutOfService
+Leftover = DeadLetter | NoConsumer | WaitingJoin | Blocked | HeldBack | Due | Unfinished | FailedComponent
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +227,7 @@ class Leftovers:
     what nobody took) are listed, and `count` is of all."""
 
     dead_letters: tuple[DeadLetter, ...] = ()
-    out_of_service: tuple[OutOfService, ...] = ()
+    failed_components: tuple[FailedComponent, ...] = ()
     no_consumer: tuple[NoConsumer, ...] = ()
     waiting: tuple[WaitingJoin, ...] = ()
     blocked: tuple[Blocked, ...] = ()
@@ -233,8 +239,8 @@ class Leftovers:
     def by_kind(self) -> list[tuple[Leftover, ...]]:
         """The kinds of which there are any, the gravest first."""
         kinds: list[tuple[Leftover, ...]] = [
-            self.dead_letters, self.out_of_service, self.no_consumer, self.waiting, self.blocked, self.held, self.due,
-            self.unfinished,
+            self.dead_letters, self.failed_components, self.no_consumer, self.waiting, self.blocked, self.held,
+            self.due, self.unfinished,
         ]  # fmt: skip
         return [kind for kind in kinds if kind]
 
@@ -269,9 +275,9 @@ def left_on(
     unfinished = _unfinished(state)
     return Leftovers(
         dead_letters=dead,
-        out_of_service=tuple(OutOfService(c, ledger.faulted.get(c)) for c in state.faulted),
+        failed_components=tuple(FailedComponent(c, ledger.faulted.get(c)) for c in state.faulted),
         no_consumer=orphans,
-        waiting=tuple(waiting[:LISTED]),
+        waiting=tuple(waiting),
         blocked=tuple(Blocked(a.id, a.agent, names(a.inputs), tuple(a.blockers)) for a in blocked[:LISTED]),
         held=(
             *(HeldBack(h.id, name(h.id), h.by, "", h.until) for h in list(state.held.values())[:LISTED]),
@@ -279,7 +285,7 @@ def left_on(
         ),
         due=tuple(sorted(due, key=lambda d: d.at)[:LISTED]),
         unfinished=tuple(unfinished),
-        count=ledger.dead + ledger.orphans.count + len(state.faulted) + len(waiting) + len(blocked) + len(held)
+        count=ledger.dead + ledger.orphans.count + len(state.faulted) + len(state.groups) + len(blocked) + len(held)
         + len(state.held) + len(due) + len(unfinished),
     )  # fmt: skip
 
@@ -288,7 +294,7 @@ def _waiting(
     state: State, subscriptions: Mapping[str, Subscription], names: Callable[[Iterable[int]], tuple[str, ...]]
 ) -> list[WaitingJoin]:
     found = []
-    for (feed, _, key), places in state.groups.items():
+    for (feed, _, key), places in islice(state.groups.items(), LISTED):
         ids = sorted(i for place in places for i in place)
         subscription = subscriptions.get(feed)
         lacks: list[str] = []

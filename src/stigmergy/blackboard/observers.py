@@ -111,8 +111,9 @@ class Observers:
         return seen, may_react, faults
 
     def fault(self, name: str) -> None:
-        """Take a component out of service."""
-        self.faulted.add(name)
+        """Take a component out of service, if it is here."""
+        if name in self.components:
+            self.faulted.add(name)
 
     def dump(self) -> dict[str, tuple[int, str]]:
         """The states as JSON texts, with the version of the component that wrote each."""

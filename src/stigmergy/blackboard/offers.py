@@ -37,8 +37,8 @@ class Offers(Decision):
             if isinstance(subscription.within, float | int):
                 for place in places.values():
                     self.timers.push(place.at + subscription.within, "group", place.id, id)
-            for scope in {place.scope for place in places.values()}:
-                self._recount(subscription, scope)
+            for scope, key in {(place.scope, place.key) for place in places.values()}:
+                self._note_complete(subscription, scope, key)
 
     # -- before the first event -----------------------------------------------------------------------------------
 
@@ -188,23 +188,34 @@ class Offers(Decision):
     # -- places ---------------------------------------------------------------------------------------------------
 
     def _note_complete(self, subscription: Subscription, scope: str, key: str) -> None:
-        """Remember the key of a group that has just become complete once more."""
-        feed = self._complete.setdefault((subscription.id, scope), [])
-        places = self.state.groups.get((subscription.id, scope, key), [])
-        full = self._times_full(subscription, places)
-        for _ in range(full - feed.count(key) if feed else full):
-            feed.append(key)
+        """Count anew how often a group is complete."""
+        feed = self._complete.get((subscription.id, scope))
+        completions = self._completions(subscription, scope, key)
+        if feed is not None:
+            completions = sorted([*completions, *(entry for entry in feed if entry[1] != key)])
+        if completions:
+            self._complete[subscription.id, scope] = completions
+        elif feed is not None:
+            del self._complete[subscription.id, scope]
 
-    @staticmethod
-    def _times_full(subscription: Subscription, places: Sequence[Sequence[int]]) -> int:
-        if len(places) < len(subscription.slots):
-            return 0
-        return min(len(ids) // slot.count for slot, ids in zip(subscription.slots, places, strict=True))
+    def _completions(self, subscription: Subscription, scope: str, key: str) -> list[tuple[int, str]]:
+        """For every time that a group is complete: the ordinal of the artifact that completed it, and its key."""
+        places = self.state.groups.get((subscription.id, scope, key), ())
+        slots = subscription.slots
+        if len(places) != len(slots):
+            return []
+        waiting = self.state.waiting[subscription.id]
+        full = min(len(ids) // slot.count for slot, ids in zip(slots, places, strict=True))
+        return [
+            (max(waiting[ids[n * s.count - 1]].ordinal for s, ids in zip(slots, places, strict=True)), key)
+            for n in range(1, full + 1)
+        ]
 
     def _fire(self, subscription: Subscription, scope: str, groups: int) -> None:
         feed = self._complete.get((subscription.id, scope), [])
         while feed and len(feed) >= groups:
-            keys, feed[:groups] = feed[:groups], []
+            keys = [key for _, key in feed[:groups]]
+            del feed[:groups]
             inputs: list[int] = []
             slots: list[int] = []
             used: dict[str, int] = {}
@@ -219,8 +230,9 @@ class Offers(Decision):
         if not feed:
             self._complete.pop((subscription.id, scope), None)
 
-    def _fire_partly(self, subscription: Subscription, scope: str, key: str) -> bool:
-        """At a deadline: fire what may be fired of this group; False if it lacks what it must have."""
+    def _fire_partly(self, subscription: Subscription, scope: str, key: str, due: int = 0) -> bool:
+        """At a deadline: fire what may be fired of this group; False if it lacks what it must have, or if the
+        artifact whose deadline it is would be left behind in an optional slot that is not full."""
         places = self.state.groups[subscription.id, scope, key]
         inputs: list[int] = []
         slots: list[int] = []
@@ -229,13 +241,15 @@ class Offers(Decision):
             if len(ids) < slot.count and not (subscription.batch or slot.optional):
                 return False
             if slot.optional and len(ids) < slot.count:
+                if due in ids:
+                    return False
                 ids = []
             inputs += ids
             slots.append(len(ids))
         if not inputs:
             return False
         self._activate_group(subscription, scope, key, inputs, slots)
-        self._recount(subscription, scope)
+        self._note_complete(subscription, scope, key)
         return True
 
     def _activate_group(
@@ -273,32 +287,29 @@ class Offers(Decision):
                 ),
                 artifact,
             )  # fmt: skip
-            self._recount(subscription, place.scope)
-
-    def _recount(self, subscription: Subscription, scope: str) -> None:
-        """Count the complete groups anew after places were emptied otherwise than by firing."""
-        self._complete.pop((subscription.id, scope), None)
-        for sub, group_scope, key in list(self.state.groups):
-            if sub == subscription.id and group_scope == scope:
-                self._note_complete(subscription, scope, key)
+            self._note_complete(subscription, place.scope, place.key)
 
     # -- ends -----------------------------------------------------------------------------------------------------
 
     def _end(self, id: int, outcome: ev.Outcome, reason: str, error: ErrorInfo | None = None) -> None:
         """End an activation without completing it, and whatever waited for the work that failed with it."""
-        a = self.state.activations[id]
-        if a.status == "running":
-            self.stopped.append((id, a.agent))
-        else:
-            self._take_off(a)
-        works = [(x.run, x.work) for i in a.inputs if (x := self.state.alive.get(i)) is not None and x.work]
-        self._emit(ev.Ended(outcome=outcome, reason=reason, error=error), id)
-        for run, work in works:
-            failed = self.state.works.get((run, work or ""))
-            if failed is not None and failed.failed:
-                for waiter in list(self.state.blocked_on.get((run, work or ""), ())):
-                    if waiter in self.state.activations:
-                        self._end(waiter, "blocker_failed", f"work {work!r} failed")
+        state = self.state
+        ending: list[tuple[int, ev.Outcome, str, ErrorInfo | None]] = [(id, outcome, reason, error)]
+        for id, outcome, reason, error in ending:  # grows: chains of waiting work can be long
+            a = state.activations.get(id)
+            if a is None:
+                continue
+            if a.status == "running":
+                self.stopped.append((id, a.agent))
+            else:
+                self._take_off(a)
+            works = [(x.run, x.work) for i in a.inputs if (x := state.alive.get(i)) is not None and x.work]
+            self._emit(ev.Ended(outcome=outcome, reason=reason, error=error), id)
+            for run, work in works:
+                item = state.works.get((run, work))
+                if item is not None and item.failed:
+                    waiting = state.blocked_on.get((run, work), ())
+                    ending += [(waiter, "blocker_failed", f"work {work!r} failed", None) for waiter in waiting]
 
 
     def _take_off(self, a: Activation) -> None:
@@ -312,7 +323,7 @@ class Offers(Decision):
         elif a.status == "ready":
             self.agenda.remove(a.id)
         elif a.status == "held":
-            self._held.get(a.held_by, {}).pop(a.id, None)
+            self._let_go(a)
 
 
 _RANK: dict[str, int] = {"low": 0, "medium": 1, "high": 2, "critical": 3}

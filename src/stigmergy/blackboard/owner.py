@@ -17,8 +17,8 @@ from stigmergy.blackboard.clock import Clock
 from stigmergy.blackboard.decider import Decider
 from stigmergy.blackboard.decision import Draft
 from stigmergy.blackboard.definitions import ONCE
-from stigmergy.blackboard.errors import BoardBroken, OutcomeUnknown, StigmergyError
-from stigmergy.blackboard.events import Called, Calling, ErrorInfo, Event, Published, Rang, Reason
+from stigmergy.blackboard.errors import BoardBroken, BrokenOff, CallRefused, OutcomeUnknown, StigmergyError
+from stigmergy.blackboard.events import Activated, Called, Calling, ErrorInfo, Event, Published, Rang, Reason
 from stigmergy.blackboard.fold import Folded
 from stigmergy.blackboard.job import Job, Worker, job_of
 from stigmergy.blackboard.past import RecentPast
@@ -55,6 +55,8 @@ class Owner:
         self.writer = Writer(store, decider.state.seq, self._on_durable)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._lingering = 0
+        self._unbegun: dict[int, Activation] = {}
+        """Claimed activations whose task the loop has not begun yet."""
         self._given_up: set[int] = set()
         self._stopping = False
         self._sleepers: dict[int, asyncio.Future[None]] = {}
@@ -81,6 +83,7 @@ class Owner:
             elif isinstance(event, Rang) and event.timer == "sleep":
                 self._wake_sleeper(event.cause)
         self.writer.add([encode(event) for event in events])
+        self._past.remember(events)
         self._past.trim(self.writer.durable)
         if self.writer.last - self._snapshot_at >= SNAPSHOT_EVERY:
             self._snapshot_at = self.writer.last
@@ -223,17 +226,20 @@ class Owner:
     def _pump(self) -> None:
         """Start what may start; say so when nothing is left running."""
         if self.writer.failed is not None:
-            for task in self._tasks.values():
-                task.cancel()
+            self._cancel(list(self._tasks))
         elif not self._reached and not self._stopping:
             self._start_bodies()
-        if not self._tasks and self.writer.behind <= WINDOW:
+        if self._at_rest() and self.writer.behind <= WINDOW:
             if self._quiet is not None and not self._quiet.done():
                 self._quiet.set_result(None)
         elif self._sleepers and len(self._sleepers) == len(self._tasks):
             self._move_time()
         else:
             self._arm()
+
+    def _at_rest(self) -> bool:
+        """Nothing runs, or need not go on; a given-up thread whose place is waited for does."""
+        return self._reached != "" or not (self._tasks or (self._lingering and self.decider.agenda.count))
 
     def _start_bodies(self) -> None:
         tasks, decider = self._tasks, self.decider
@@ -244,10 +250,12 @@ class Owner:
             self.record(events)
             if a is None:
                 return
+            self._unbegun[a.id] = a
             tasks[a.id] = asyncio.get_running_loop().create_task(self._attempt(a))
 
     async def _attempt(self, a: Activation) -> None:
         """One attempt of one activation, from its durable claim to its recorded end."""
+        del self._unbegun[a.id]
         spec = self.decider.index.agents[a.agent]
         id, fence = a.id, a.fence
         job = job_of(a, spec, self)
@@ -262,15 +270,20 @@ class Owner:
             events = self.decider.complete(id, fence, drafts, seconds, self._clock.now(), spec.retry)
         except BaseException as error:  # noqa: BLE001  whatever a body raises, it is the activation that failed
             events = self._failed(a, error, perf_counter() - started)
-        self._tasks.pop(id, None)
-        if id in self._given_up:
-            self._given_up.discard(id)
+        self._ended(a, events)
+
+    def _ended(self, a: Activation, events: list[Event]) -> None:
+        self._tasks.pop(a.id, None)
+        if a.id in self._given_up:
+            self._given_up.discard(a.id)
             self.decider.freed(a.agent)
         if self.writer.failed is None:
             self.record(events)
         self._pump()
 
     def _failed(self, a: Activation, error: BaseException, seconds: float) -> list[Event]:
+        if isinstance(error, BrokenOff):
+            self.writer.fail(error)
         if self.writer.failed is not None:
             return []
         task = asyncio.current_task()
@@ -285,18 +298,31 @@ class Owner:
         stopped, self.decider.stopped = self.decider.stopped, []
         for id, agent in stopped:
             task = self._tasks.get(id)
-            if task is None or task is asyncio.current_task():
+            if task is None:
                 self.decider.freed(agent)
             else:
                 self._given_up.add(id)
-                task.cancel()
+                self._cancel([id])
+
+    def _cancel(self, ids: Sequence[int]) -> None:
+        """Stop bodies. One that has not begun never will, so that its attempt is ended here."""
+        for id in ids:
+            task = self._tasks.get(id)
+            if task is None:
+                continue
+            task.cancel()
+            a = self._unbegun.pop(id, None)
+            if a is not None:
+                error = ErrorInfo("Interrupted", "the run was stopped")
+                now = self._clock.now()
+                broken = self.writer.failed is not None
+                self._ended(a, [] if broken else self.decider.fail(id, a.fence, error, 0.0, now, ONCE, "interrupted"))
 
     async def _interrupt(self) -> None:
         """Stop all bodies in good order: their work stays open."""
         self._stopping = True
         while tasks := list(self._tasks.values()):
-            for task in tasks:
-                task.cancel()
+            self._cancel(list(self._tasks))
             await asyncio.wait(tasks)
 
     # -- time -----------------------------------------------------------------------------------------------------
@@ -368,25 +394,35 @@ class Owner:
         """The durable log."""
         return self._reader
 
+    def chain(self, job: Job) -> list[int]:
+        """The activation and the dead letters that it repeats, newest first."""
+        ids, before = [job.id], job.redriven
+        while before:
+            ids.append(before)
+            row = self._reader.event(before)
+            event = decode(row) if row is not None else None
+            before = event.redriven if isinstance(event, Activated) else 0
+        return ids
+
     def recorded(self, job: Job) -> dict[str, tuple[Calling, Called | None]]:
-        """The effects that earlier attempts recorded."""
+        """The effects that earlier attempts recorded, by key: the last announcement of each and its outcome."""
         found: dict[str, tuple[Calling, Called | None]] = {}
         callings: dict[int, Calling] = {}
-        for row in self._reader.calls(job.id):
-            event = decode(row)
-            if isinstance(event, Calling):
-                callings[event.seq] = event
-                found[event.key] = (event, None)
-            elif isinstance(event, Called) and event.cause in callings:
-                calling = callings[event.cause]
-                if found[calling.key][0] is calling:
-                    found[calling.key] = (calling, event)
+        for id in reversed(self.chain(job)):
+            for event in map(decode, self._reader.calls(id)):
+                if isinstance(event, Calling):
+                    callings[event.seq] = event
+                    found[event.key] = (event, None)
+                elif isinstance(event, Called) and found[event.key][0] is callings.get(event.cause):
+                    found[event.key] = (found[event.key][0], event)
         return found
 
     async def calling(self, job: Job, event: Calling) -> int:
         """Announce an effect; it may start when this returns."""
-        events = self.decider.calling(job.id, job.fence, event, self._clock.now())
+        events, refusal = self.decider.calling(job.id, job.fence, event, self._clock.now())
         self.record(events)
+        if refusal:
+            raise CallRefused(refusal)
         await self.durable(event.seq)
         return event.seq
 

@@ -1,6 +1,7 @@
 """What a decision may look up: what is too young to be in the store, then the store's indexes."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
@@ -10,7 +11,7 @@ from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.decision import Draft
 from stigmergy.blackboard.drafting import draft_of
 from stigmergy.blackboard.errors import NotFound
-from stigmergy.blackboard.events import Event, Published
+from stigmergy.blackboard.events import Event, Published, Released
 from stigmergy.blackboard.rows import decode
 from stigmergy.blackboard.stores.base import Reader
 from stigmergy.blackboard.types import TypeTable
@@ -29,6 +30,12 @@ class RecentPast:
         self._published: dict[int, Published] = {}
         self._keys: dict[tuple[str, str], Published] = {}
         self._works: dict[tuple[str, str], int] = {}
+        self._young: deque[Event] = deque()
+        """What may not be durable yet, oldest first."""
+
+    def remember(self, events: Iterable[Event]) -> None:
+        """These events were decided; they are remembered until they are durable."""
+        self._young.extend(events)
 
     def add(self, event: Published) -> None:
         """An artifact was published."""
@@ -40,6 +47,9 @@ class RecentPast:
 
     def trim(self, durable: int) -> None:
         """Forget the oldest of what the store has by now."""
+        young = self._young
+        while young and young[0].seq <= durable:
+            young.popleft()
         if len(self._published) > KEPT:
             for id in [i for i in islice(self._published, KEPT // 4) if i <= durable]:
                 del self._published[id]
@@ -84,21 +94,37 @@ class RecentPast:
 
     def event(self, id: int) -> Event | None:
         """The event at that position."""
-        found = self._published.get(id)
+        found: Event | None = self._published.get(id)
         if found is not None:
             return found
         row = self._reader.event(id)
-        return decode(row) if row is not None else None
+        if row is not None:
+            return decode(row)
+        return next((event for event in self._young if event.seq == id), None)
+
+    def following(self, cause: int) -> list[Event]:
+        """The events with that cause, in log order."""
+        durable = self._reader.last()
+        young = [event for event in self._young if event.cause == cause and event.seq > durable]
+        return [*map(decode, self._reader.following(cause)), *young]
 
     def artifact(self, id: int) -> Artifact[Any]:
         """An artifact with its typed payload."""
         return self._open(self.published(id))
 
-    def since(self, types: set[str], after: int) -> list[Artifact[Any]]:
-        """The artifacts of these types after that position, in log order."""
-        events = (decode(row) for name in types for row in self._reader.artifacts(name, after=after))
-        published = sorted((e for e in events if isinstance(e, Published)), key=lambda e: e.seq)
-        return [self._open(event) for event in published]
+    def since(self, types: set[str], after: int) -> list[tuple[int, Artifact[Any]]]:
+        """The artifacts of these types that were offered after that position, with where they were, in that order."""
+        durable = self._reader.last()
+        published = [decode(row) for name in types for row in self._reader.artifacts(name, after=after)]
+        published += [e for e in self._published.values() if e.type in types and e.seq > max(after, durable)]
+        releases = [decode(row) for row in self._reader.events(after, kinds=("Released",))]
+        releases += [e for e in self._young if isinstance(e, Released) and e.seq > max(after, durable)]
+        offered = {e.seq: e for e in published if isinstance(e, Published) and not e.held_by}
+        for release in releases:
+            event = self.event(release.cause)
+            if isinstance(event, Published) and event.type in types:
+                offered[release.seq] = event
+        return [(position, self._open(offered[position])) for position in sorted(offered)]
 
     def draft(self, payload: BaseModel) -> Draft:
         """A component's payload, checked and encoded."""

@@ -28,7 +28,7 @@ _REASONS: dict[Reason, tuple[str, str]] = {
     "deadlock": ("deadlock after", "work waits for each other"),
     "component_failed": ("stopped after", "a component failed"),
     "broken": ("broken after", "the store could not be written"),
-    "timeout": ("timeout after", "not everything is done"),
+    "timeout": ("timeout after", ""),
 }
 
 
@@ -98,7 +98,7 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether it ended well: idle, at its goal or waiting, with no dead letter and no failed component."""
-        failures = self.dead or self.blocker_failed or self.left.out_of_service
+        failures = self.dead or self.blocker_failed or self.left.failed_components
         return self.reason in _FINE and not failures
 
     def raise_for_failures(self) -> None:
@@ -110,7 +110,7 @@ class Report:
         if self.ok:
             return
         first = next((d for d in self.left.dead_letters if d.error is not None), None)
-        broken = next((c.error for c in self.left.out_of_service if c.error is not None), None)
+        broken = next((c.error for c in self.left.failed_components if c.error is not None), None)
         error = first.error if first is not None else broken
         what = f" First: {first.line()}." if first is not None else f" {self.detail}." if self.detail else ""
         message = f"the run ended {self.reason} with {self._outcomes()}.{what} Read print(report) for all that is left."
@@ -151,6 +151,8 @@ class Report:
         """The first line: why it stopped, and after how long."""
         words, otherwise = _REASONS[self.reason]
         detail = self.detail or otherwise
+        if self.reason == "timeout":
+            detail = f"{number(self.open, 'activation')} not finished"
         return f"{words} {seconds(self.seconds)}" + (f": {detail}" if detail else "")
 
     def _outcomes(self) -> str:
@@ -187,7 +189,7 @@ class Report:
             for a in self.agents
         ]  # fmt: skip
         kept = [i for i in range(len(head)) if i == 0 or any(row[i] not in ("", "-") for row in rows)]
-        return [[row[i] for i in kept] for row in (head, *rows)]
+        return [[row[i] for i in kept] for row in (head, *rows)] if len(kept) > 1 else []
 
     def _numbers(self) -> list[int]:
         head = self._agents()[:1] or [[]]
@@ -241,7 +243,7 @@ def report_of(
         reason, detail: why it stopped, if that is not the last thing on the log.
     """
     if reason is None:
-        reason, detail = _last_reason(ledger, state)
+        reason, detail = _last_reason(ledger)
     return Report(
         reason, detail, store, ledger.seconds, ledger.seeds, ledger.artifacts, ledger.activations, ledger.done,
         ledger.dead, ledger.cancelled, ledger.skipped, ledger.blocker_failed, ledger.open, ledger.retries,
@@ -251,13 +253,13 @@ def report_of(
     )  # fmt: skip
 
 
-def _last_reason(ledger: Ledger, state: State) -> tuple[Reason, str]:
-    if ledger.reason is not None and (ledger.busy_since is None or ledger.reason not in _FINE):
-        return ledger.reason, ledger.detail
-    if not ledger.activations:
-        return "idle", "nothing has run" if not ledger.open else ""
-    running = sum(a.status == "running" for a in state.activations.values())
-    return "waiting", f"the log ends in mid-run, {running:,} running" if running else "the log ends in mid-run"
+def _last_reason(ledger: Ledger) -> tuple[Reason, str]:
+    """Why the log ends where it does."""
+    if ledger.busy_since is not None:
+        return "waiting", "the log ends in mid-run"
+    if ledger.reason is None or (ledger.reason == "idle" and ledger.open):
+        return ("waiting", "not everything has run") if ledger.open else ("idle", "nothing has run")
+    return ledger.reason, ledger.detail
 
 
 def _line(c: Column) -> AgentLine:

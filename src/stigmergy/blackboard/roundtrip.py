@@ -8,6 +8,7 @@ from typing import Any, get_origin
 from pydantic import BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import CoreConfig
+from pydantic_core.core_schema import SerializerFunctionWrapHandler, wrap_serializer_function_ser_schema
 
 LOSSLESS = CoreConfig(
     ser_json_bytes="base64",
@@ -16,20 +17,29 @@ LOSSLESS = CoreConfig(
     ser_json_timedelta="iso8601",
 )
 _CONFIGURED = frozenset({"model", "dataclass", "typed-dict"})
+_UNORDERED = frozenset({"set", "frozenset"})
 _DATA = frozenset({"default", "metadata", "expected"})
 
 
 def lossless(schema: Any) -> Any:
-    """A copy of a core schema in which nothing is configured to lose information; data in it stays as it is."""
+    """A copy of a core schema whose JSON loses nothing and is the same in every process; data in it stays as it is."""
     if isinstance(schema, dict):
         copy = {key: value if key in _DATA else lossless(value) for key, value in schema.items()}
         if copy.get("type") in _CONFIGURED:
             config = {k: v for k, v in (schema.get("config") or {}).items() if k != "ser_json_temporal"}
             copy["config"] = {**config, **LOSSLESS}
+        if copy.get("type") in _UNORDERED and "serialization" not in copy:
+            copy["serialization"] = wrap_serializer_function_ser_schema(_in_order, when_used="json")
         return copy
     if type(schema) in (list, tuple):
         return type(schema)(lossless(item) for item in schema)
     return schema
+
+
+def _in_order(value: object, write: SerializerFunctionWrapHandler) -> object:
+    """Sets are written sorted: their own order changes from process to process, and equal payloads need equal JSON."""
+    items = write(value)
+    return sorted(items, key=lambda item: json.dumps(item, sort_keys=True)) if isinstance(items, list) else items
 
 
 def digest(model: type[BaseModel]) -> str:

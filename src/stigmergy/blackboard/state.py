@@ -55,6 +55,7 @@ class Activation:
     feedback: str = ""
     blockers: list[str] = field(default_factory=list)
     phase: str | None = None
+    redriven: int = 0
 
 
 @dataclass(slots=True)
@@ -81,14 +82,14 @@ class HeldArtifact:
 
 @dataclass(slots=True)
 class Work:
-    """A work item that is not done: nobody consumed it, or it is open, or it failed."""
+    """A work item that is not done: nobody consumed it, or some activations of it are open or have failed."""
 
     run: str
     id: str
     artifact: int
     blocking: list[str]
     open: int = 0
-    failed: bool = False
+    failed: int = 0
 
 
 @dataclass(slots=True)
@@ -102,6 +103,7 @@ class OpenCall:
     cost: str
     tokens: int
     until: float | None
+    rung: bool = False
 
 
 @dataclass(slots=True)
@@ -156,7 +158,7 @@ class State:
         self.unclean = 0
         """Unclean opens in a row."""
         self.quiet = True
-        """Nothing can be lost if the process ends here: the last event is an `Idled` or the owner's `Closed`."""
+        """Nothing can be lost if the process ends here: the last decision has an `Idled` or the owner's `Closed`."""
         self.alive: dict[int, Alive] = {}
         self.activations: dict[int, Activation] = {}
         self.running: set[int] = set()
@@ -188,16 +190,17 @@ class State:
             ev.Opened: self._opened, ev.Enrolled: self._enrolled, ev.Expired: self._expired, ev.Held: self._held,
             ev.Released: self._released, ev.Withdrawn: self._withdrawn, ev.Calling: self._calling,
             ev.Called: self._called, ev.Faulted: self._faulted, ev.Idled: self._idled, ev.Closed: self._closed,
-            ev.Resumed: self._resumed, ev.Redriven: self._nothing, ev.Recalled: self._recalled, ev.Rang: self._nothing,
+            ev.Resumed: self._resumed, ev.Redriven: self._nothing, ev.Recalled: self._recalled, ev.Rang: self._rang,
         }  # fmt: skip
 
     def apply(self, event: Event) -> None:
         """Fold one event."""
-        if event.seq == event.tx and self._fresh:
-            self._forget_unneeded()
+        if event.seq == event.tx:
+            self.quiet = False
+            if self._fresh:
+                self._forget_unneeded()
         self.seq = event.seq
         self.at = event.at
-        self.quiet = False
         self._apply[event.__class__](event)
 
     # -- artifacts ------------------------------------------------------------------------------------------------
@@ -228,7 +231,7 @@ class State:
         if self.held.pop(e.cause, None) is not None:
             self._drop(e.cause)
             self._fresh.append(e.cause)
-        elif (a := self.activations.get(e.cause)) is not None and a.status == "held":
+        elif (a := self.activations.get(e.cause)) is not None and a.status in ("held", "retrying"):
             a.status, a.held_by, a.due = "ready", "", None
             self.ready.append(a.id)
 
@@ -305,10 +308,10 @@ class State:
             phase = phase or alive.phase
             if alive.work is not None and (item := self.works.get((alive.run, alive.work))) is not None:
                 item.open += 1
-                item.failed = item.failed and not e.redriven
+                item.failed -= bool(e.redriven)
         a = Activation(
             e.seq, e.agent, e.subscription, e.inputs, e.slots, e.key, e.run, e.priority, e.depth, root, e.at,
-            phase=phase,
+            phase=phase, redriven=e.redriven,
         )  # fmt: skip
         self.activations[e.seq] = a
         if e.blockers:
@@ -383,7 +386,7 @@ class State:
                 continue
             if alive.work is not None and (work := self.works.get((alive.run, alive.work))) is not None:
                 work.open -= 1
-                work.failed = work.failed or failed
+                work.failed += failed
                 if work.open == 0 and not work.failed:
                     self._work_done(work)
             self._drop(artifact)
@@ -416,6 +419,10 @@ class State:
         run.tokens += e.tokens
         if e.cost != "0":
             run.cost = str(Decimal(run.cost) + Decimal(e.cost))
+
+    def _rang(self, e: ev.Rang) -> None:
+        if e.timer == "sleep" and (call := self.calls.get(e.cause)) is not None:
+            call.rung = True
 
     def _abandon_calls(self, activation: int, *, crashed: bool) -> None:
         """A sleep goes on over attempts; any other effect without an outcome may or may not have happened."""
@@ -466,6 +473,13 @@ class State:
     def _nothing(self, e: Event) -> None:
         pass
 
+    def concerned(self, event: Event) -> Activation | None:
+        """The open activation that an event is about; to be asked before the event is applied."""
+        a = self.activations.get(event.cause)
+        if a is None and (call := self.calls.get(event.cause)) is not None:
+            a = self.activations.get(call.activation)
+        return a
+
     def run(self, name: str) -> RunTotals:
         """The totals of a run."""
         run = self.runs.get(name)
@@ -480,10 +494,10 @@ class State:
         return _DUMP.dump_json(
             Dump(
                 self.seq, self.at, self.epoch, self.unclean, self.quiet, list(self.alive.values()),
-                list(self.activations.values()), [w for s in self.waiting.values() for w in s.values()],
+                list(self.activations.values()), [w for _, s in sorted(self.waiting.items()) for w in s.values()],
                 [(s, scope, n) for (s, scope), n in self.ordinals.items()], list(self.held.values()),
                 list(self.works.values()), list(self.calls.values()), list(self.runs.values()),
-                {**self.seen, **{s: -1 for s in self.enrolled}}, self.shapes, self.fingerprints, self.faulted,
+                {**self.seen, **dict.fromkeys(sorted(self.enrolled), -1)}, self.shapes, self.fingerprints, self.faulted,
                 self.maybe_done, self._fresh,
             )
         )  # fmt: skip

@@ -8,12 +8,15 @@ TimerKind = Literal["visible", "group", "retry", "hold", "timeout", "sleep", "al
 
 
 class Timer(NamedTuple):
-    """A deadline: `subject` is an artifact, activation or effect id; `detail` a subscription or component name."""
+    """A deadline: `subject` is an artifact, activation or effect id; `detail` a subscription or component name.
+
+    Among deadlines at the same time the oldest subject is first: the order must not depend on when they were set,
+    which nobody knows after a restart.
+    """
 
     due: float
-    order: int
-    kind: TimerKind
     subject: int
+    kind: TimerKind
     detail: str
 
 
@@ -23,13 +26,11 @@ class Timers:
     def __init__(self, live: Callable[[Timer], bool]) -> None:
         self._live = live
         self._heap: list[Timer] = []
-        self._order = 0
         self._tidy_at = 1_000
 
     def push(self, due: float, kind: TimerKind, subject: int, detail: str = "") -> None:
         """Remember a deadline at this log time."""
-        self._order += 1
-        heappush(self._heap, Timer(due, self._order, kind, subject, detail))
+        heappush(self._heap, Timer(due, subject, kind, detail))
         if len(self._heap) > self._tidy_at:
             # Deadlines of bodies that ended in time would otherwise pile up until they are due.
             self._heap = [t for t in self._heap if self._live(t)]

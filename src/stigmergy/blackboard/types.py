@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic.errors import PydanticUserError
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic_core import SchemaSerializer, SchemaValidator, from_json, to_json, to_jsonable_python
 
 from stigmergy.blackboard.artifact import Opaque
@@ -89,7 +89,7 @@ class ArtifactType:
             return self._load(data)
         except ValidationError as error:
             raise InvalidPayload(
-                f"{self._reason(error)} It was stored when {self.name} had other fields: "
+                f"{': '.join(self._reason(error))} It was stored when {self.name} had other fields: "
                 f"raise @artifact_type(version=) and give an upcast from version {self.version}."
             ) from error
 
@@ -136,31 +136,34 @@ class ArtifactType:
         try:
             return self._load(data)
         except ValidationError as error:
-            raise InvalidPayload(self._reason(error)) from error
+            raise InvalidPayload(": ".join(self._reason(error))) from error
 
-    def _reason(self, error: ValidationError) -> str:
-        """The first error as `Type.field: what is wrong`."""
+    def _reason(self, error: ValidationError) -> tuple[str, str]:
+        """The first error: `Type.field`, and what is wrong with it."""
         errors = error.errors(include_url=False)
         first = errors[0]
         where = self.name + "".join(f".{part}" for part in first["loc"])
-        kind, name = first["type"], str(first["loc"][-1]) if first["loc"] else ""
-        text = first["msg"]
+        kind, text = first["type"], first["msg"]
         if kind in ("literal_error", "enum"):
-            text = f"{first['input']!r} is not one of {_listed(str(first['ctx']['expected']))}"
+            expected = str(first["ctx"]["expected"]).replace(" or ", ", ").replace("'", "")
+            text = f"{first['input']!r:.60} is not one of {expected}"
         elif kind == "missing":
             text = "it is required"
         elif kind == "extra_forbidden":
-            close = get_close_matches(name, self.model.model_fields, 1) if len(first["loc"]) == 1 else []
-            text = "there is no such field" + (f". Did you mean {close[0]!r}?" if close else "")
+            close = (
+                get_close_matches(str(first["loc"][0]), self.model.model_fields, 1) if len(first["loc"]) == 1 else []
+            )
+            text = "there is no such field" + (f"; did you mean {close[0]!r}" if close else "")
         more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
-        return f"{where}: {text}{more}" + ("" if text.endswith("?") and not more else ".")
+        return where, f"{text}{more}."
 
     def _refusal(self, payload: BaseModel, error: Exception) -> NotRoundTrippable:
         if isinstance(error, ValidationError):
-            return NotRoundTrippable(f"{self.name} does not come back from JSON: {self._reason(error)}")
-        path = self._unwritable(payload)
-        place = self.name + "".join(f".{part}" for part in path)
-        return NotRoundTrippable(f"{place} cannot be written as JSON and read back: {type(error).__name__}: {error}")
+            where, reason = self._reason(error)
+            return NotRoundTrippable(f"{where} does not come back from JSON: {reason}")
+        where = self.name + "".join(f".{part}" for part in self._unwritable(payload))
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return NotRoundTrippable(f"{where} cannot be written as JSON and read back: {reason}.")
 
     def _unwritable(self, payload: BaseModel) -> list[str | int]:
         """Where in the payload the value is that cannot be written: the serialiser is asked for ever smaller parts."""
@@ -236,7 +239,7 @@ def _make(model: type[BaseModel]) -> ArtifactType:
         # Without `_use_prebuilt` nested models would be written by their own serialisers, which are not lossless.
         dump = SchemaSerializer(core, LOSSLESS, _use_prebuilt=False).to_json
         load = SchemaValidator(core, LOSSLESS, _use_prebuilt=False).validate_json
-    except PydanticUserError as error:
+    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         raise BadType(f"{name} cannot be used as an artifact type: {str(error).splitlines()[0]}") from error
     has = model.model_fields.keys()
     return ArtifactType(
@@ -322,12 +325,23 @@ def plain(value: object) -> object:
         if not math.isfinite(value):
             return ("float", repr(float(value)))
         return int(value) if value.is_integer() and abs(value) < 2**53 else float(value)
-    json_value = to_jsonable_python(value, by_alias=True, bytes_mode="base64", inf_nan_mode="strings")
+    json_value = _jsonable(value)
     if not isinstance(json_value, (list, dict)):
         return plain(json_value)
-    if isinstance(value, (set, frozenset)):
-        json_value = sorted(json_value, key=lambda item: json.dumps(item, sort_keys=True))
     return ("json", json.dumps(json_value, sort_keys=True, ensure_ascii=False, separators=(",", ":")))
+
+
+def _jsonable(value: object) -> object:
+    """The JSON value that is stored; pydantic alone would not write models as their codecs do, nor sets in order."""
+    if isinstance(value, BaseModel):
+        return from_json(type_of(type(value))._dump(value, by_alias=True, round_trip=True, warnings=False))
+    if isinstance(value, dict):
+        return {str(to_jsonable_python(key)): _jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_jsonable, value), key=lambda item: json.dumps(item, sort_keys=True))
+    return to_jsonable_python(value, bytes_mode="base64", inf_nan_mode="strings")
 
 
 def check_text(what: str, text: str) -> None:
@@ -338,8 +352,3 @@ def check_text(what: str, text: str) -> None:
     """
     if "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
         raise InvalidPayload(f"{what} {text!r} has a character that cannot be stored (NUL or a lone surrogate).")
-
-
-def _listed(expected: str) -> str:
-    """`'a', 'b' or 'c'` as `a, b, c`."""
-    return expected.replace(" or ", ", ").replace("'", "")

@@ -182,12 +182,22 @@ class View:
             NotFound: there is no such thing.
         """
         source = self._source()
-        return why(source.reader, self._position(id)[0], _until(source))
+        position, name = self._position(id)
+        proof = why(source.reader, position, _until(source))
+        subject = proof.steps[0].name
+        if name and f"{name}@{position}" != subject:
+            raise NotFound(f"there is no {name}@{position}: {position} is about {subject}.")
+        return proof
 
     def graph(self) -> Picture:
         """What emerged: which agents consumed and published which types, how often."""
         source = self._source()
         return picture_of(self.events(), title=source.name)
+
+    @property
+    def last(self) -> int:
+        """The last position that is seen; 0 = nothing is there."""
+        return _until(self._source())
 
     def events(self, after: int = 0) -> Iterator[Event]:
         """The events of the log after that position, in order, read in pages."""

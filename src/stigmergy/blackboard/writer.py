@@ -71,7 +71,7 @@ class Writer:
                     self._decisions.popleft()
                 await self._store.append(rows)
             except BaseException as error:
-                self._fail(error)
+                self.fail(error)
                 if isinstance(error, Exception):
                     return
                 raise
@@ -86,7 +86,8 @@ class Writer:
             if not future.done():
                 future.set_result(None)
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Give up: nothing more is written, and whoever waits is told."""
         self.failed = error
         self._decisions.clear()
         while self._waiting:

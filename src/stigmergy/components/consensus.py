@@ -280,11 +280,13 @@ class Consensus(Component[Polls]):
         kinds = [ballot.kind for ballot in poll.ballots.values()]
         cast, most = sum(counts.values()), max(counts.values())
         result, reason = outcome(counts, self._rule, self._quorum)
-        sure = [b.confidence for b in poll.ballots.values() if b.kind == "cast" and b.option == result]
+        sums = {option: math.fsum(_confidences(poll, option)) for option in counts}
         return Tally(
             subject=subject,
             result=result,
             counts=counts,
+            confidences=sums,
+            invited=len(self._voters),
             cast=cast,
             abstained=kinds.count("abstained"),
             invalid=kinds.count("invalid") + poll.strays,
@@ -292,9 +294,13 @@ class Consensus(Component[Polls]):
             missing=len(self._voters) - len(kinds),
             agreement=most / cast if cast else 0.0,
             unanimous=cast > 0 and most == cast,
-            confidence=math.fsum(sure) / len(sure) if sure else 0.0,
+            confidence=sums[result] / counts[result] if result is not None else 0.0,
             reason=reason,
         )
+
+
+def _confidences(poll: Poll, option: str) -> list[float]:
+    return [b.confidence for b in poll.ballots.values() if b.kind == "cast" and b.option == option]
 
 
 def _decide(state: Polls, subject: int, event: Event) -> Polls:

@@ -39,6 +39,8 @@ class Tally(BaseModel):
     Attributes:
         result: the option that won by the rule; None = no decision, and `reason` says why.
         counts: votes by option, in ballot order, options without votes included.
+        confidences: sum of the confidence of these votes, by option.
+        invited: how many voters there are.
         cast: valid votes that name an option.
         invalid: votes off the ballot, second votes, and votes of others than the voters.
         failed: voters whose activation ended without completing.
@@ -53,6 +55,8 @@ class Tally(BaseModel):
     subject: int
     result: str | None
     counts: dict[str, int]
+    confidences: dict[str, float]
+    invited: int
     cast: int
     abstained: int
     invalid: int

@@ -7,8 +7,9 @@ from pydantic import BaseModel
 
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing, ContextRequest
+from stigmergy.blackboard.definitions import AgentSpec
 from stigmergy.blackboard.errors import DefinitionError
-from stigmergy.phases.phase import PHASES, PhaseDefinition, PhaseInstructions, resolve
+from stigmergy.phases.phase import PHASES, PhaseDefinition, PhaseInstructions, phase_of, resolve
 from stigmergy.phases.work import check_phase
 
 
@@ -47,6 +48,14 @@ class PhaseContextProvider:
             UnknownPhase: naming the phase meant, if one is close.
         """
         check_phase(payload, self.phases)
+
+    def phase_of(self, agent: AgentSpec) -> str | None:
+        """The phase an agent works in: for instructions and, recorded when it is enrolled, for statistics.
+
+        Raises:
+            DefinitionError: it is configured for a phase that is not defined here.
+        """
+        return phase_of(agent, self.phases)
 
     async def provide(self, request: ContextRequest, /) -> Briefing:
         """The instructions of the agent's phase first (none if it has no phase), then the past, oldest first."""

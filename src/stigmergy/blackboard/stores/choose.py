@@ -23,7 +23,7 @@ def store_for(value: "str | Path | Store | None", durability: Durability = "full
     if value is None or value == ":memory:":
         return MemoryStore()
     if isinstance(value, str):
-        if not value.endswith(_SUFFIXES):
+        if not value.lower().endswith(_SUFFIXES):
             raise StoreLooksLikeModel(
                 f'"{value}" is not a board file (.db, .sqlite, or a Path). A model goes to model=.'
             )

@@ -16,6 +16,7 @@ APPLICATION_ID = int.from_bytes(b"Stig")
 FORMAT = 1
 
 _STRICT = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+_UNTIDY = ("SQLITE_READONLY_RECOVERY", "SQLITE_READONLY_CANTINIT", "SQLITE_READONLY_CANTLOCK")
 COLUMNS = "seq, tx, at, kind, cause, run, type, key, work, body, payload"
 
 CREATE = f"""
@@ -67,6 +68,10 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         return NotABoard(f"{path} is no database. Choose another file for the board. {why}")
     if name.startswith("SQLITE_CORRUPT"):
         return StoreDamaged(f"{path} is damaged. Restore a copy, or save what `sqlite3 {path} .recover` finds. {why}")
+    if name in _UNTIDY:
+        return StoreReadOnly(
+            f"{path} was not closed, and this user may not write its folder. Read it once as one who may. {why}"
+        )
     if name.startswith("SQLITE_READONLY"):
         return StoreReadOnly(f'{path} cannot be written. Use read("{path}"), or change its permissions. {why}')
     if name == "SQLITE_FULL":

@@ -87,7 +87,7 @@ class FileLock:
 
     def _open(self) -> int:
         try:
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError as error:
             raise StoreError(f"{self._board}: there is no folder {self._path.parent}. Make it first.") from error
         except PermissionError as error:

@@ -3,12 +3,16 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from struct import Struct
+from threading import Lock
 
 from stigmergy.blackboard.errors import StoreError
 from stigmergy.blackboard.stores.base import Row, Snapshot
 
 _SNAPSHOTS = 4
-_UNNAMED = (None, None, None, None)
+_HEAD = Struct("<qdqIIIQII")
+"""tx, at, cause, kind, run, type; where the body starts in the text, its length, and the payload's."""
+_pack = _HEAD.pack
 
 
 class MemoryStore:
@@ -41,6 +45,19 @@ class MemoryStore:
         """Nothing to give up: the rows stay readable."""
 
 
+class _Numbers(dict[str | None, int]):
+    """Word -> its number; a new word gets the next one."""
+
+    def __init__(self, words: list[str]) -> None:
+        super().__init__({None: 0})
+        self._words = words
+
+    def __missing__(self, text: str | None) -> int:
+        number = self[text] = len(self._words)
+        self._words.append(text or "")
+        return number
+
+
 class MemoryLog:
     """The rows as columns of numbers and one run of UTF-8 text, so that the garbage collector has nothing to walk.
 
@@ -48,24 +65,26 @@ class MemoryLog:
     """
 
     def __init__(self) -> None:
-        self._seq, self._tx, self._cause, self._at = array("q"), array("q"), array("q"), array("d")
-        self._kind, self._run, self._type = array("I"), array("I"), array("I")
-        """Kinds, runs and types are few: a row holds the number of the word, 0 for None."""
-        self._words: list[str] = [""]
-        self._word: dict[str | None, int] = {None: 0}
+        self._seq = array("q")
+        self._heads = bytearray()
+        """Per row what `_HEAD` says. Kinds, runs and types are few: a row holds the number of the word, 0 for None."""
         self._text = bytearray()
-        self._ends = array("Q", [0])
-        """Where the body and the payload of each row end in the text: two numbers a row, after a first 0."""
+        """Body and payload of each row, one after the other."""
+        self._words: list[str] = [""]
+        self._word = _Numbers(self._words)
         self._effect, self._sibling = array("q"), array("q")
-        """Per row: the newest row that it caused, and the row before it with the same cause (-1 = none)."""
+        """Per row: the newest row that it caused, and the row before it with the same cause (-1 = none); see `_link`."""
         self._outside = -1
         """The newest row without a cause."""
         self._published: dict[tuple[int, int], array[int]] = {}
         """(run, type) -> positions; 0 stands for any."""
+        self._lists: dict[tuple[str | None, str | None], list[array[int]]] = {}
+        """(run, type) -> the positions to which such an artifact is added."""
         self._by_key: dict[tuple[str, str], int] = {}
         self._by_work: dict[tuple[str, str], int] = {}
         self._named: dict[int, tuple[str | None, str | None]] = {}
         """Position -> key and work id, for the rows that have one."""
+        self._linking = Lock()
         self._last = 0
         self._snapshots: list[Snapshot] = []
 
@@ -76,32 +95,25 @@ class MemoryLog:
             StoreError: a position or a key is already taken, or a text cannot be stored.
         """
         texts = self._checked(rows)
-        place, end = len(self._seq), len(self._text)
-        word, ends = self._word, self._ends
+        word, start, size = self._word, len(self._text), iter(map(len, texts))
+        heads: list[bytes] = []
         for seq, tx, at, kind, cause, run, type_, key, work, _, _ in rows:
-            if kind not in word:
-                self._learn(kind)
-            self._kind.append(word[kind])
-            if kind == "Published" or (run, type_, key, work) != _UNNAMED:
-                self._index(seq, kind, run, type_, key, work)
-            self._run.append(word[run])
-            self._type.append(word[type_])
-            self._tx.append(tx)
-            self._at.append(at)
-            self._cause.append(cause)
+            body, payload = next(size), next(size)
+            heads.append(_pack(tx, at, cause, word[kind], word[run], word[type_], start, body, payload))
+            start += body + payload
             self._seq.append(seq)
-            self._link(place, cause)
-            place += 1
-        for text in texts:
-            end += len(text)
-            ends.append(end)
+            if key is not None or work is not None:
+                self._named[seq] = (key, work)
+            if kind == "Published":
+                self._index(seq, run, type_, key, work)
+        self._heads += b"".join(heads)
         self._text += b"".join(texts)
         if rows:
             self._last = rows[-1].seq
 
     def _checked(self, rows: Sequence[Row]) -> list[bytes]:
         """The texts as bytes, two a row. Whatever can fail fails here, before anything is changed."""
-        last = self._last
+        last, word = self._last, self._word
         keys: set[tuple[str, str]] = set()
         texts: list[bytes] = []
         for seq, _, _, kind, _, run, type_, key, work, body, payload in rows:
@@ -110,8 +122,8 @@ class MemoryLog:
                     f"memory: event {seq} cannot follow event {last}. Append each event once, in log order."
                 )
             last = seq
-            named = (run, type_, key, work) != _UNNAMED
-            names = f"{run}{type_}{key}{work}" if named else ""
+            seen = key is None and work is None and run in word and type_ in word
+            names = "" if seen else f"{run}{type_}{key}{work}"
             try:
                 texts += body.encode(), payload.encode()
                 names.encode()
@@ -125,42 +137,36 @@ class MemoryLog:
                 keys.add((run, key))
         return texts
 
-    def _learn(self, text: str) -> None:
-        self._words.append(text)
-        self._word[text] = len(self._words) - 1
-
-    def _link(self, place: int, cause: int) -> None:
-        self._effect.append(-1)
-        by = self._place(cause) if cause else -1
-        if by >= 0:
-            self._sibling.append(self._effect[by])
-            self._effect[by] = place
-        elif cause:
-            self._sibling.append(-1)
-        else:
-            self._sibling.append(self._outside)
-            self._outside = place
-
-    def _index(
-        self, seq: int, kind: str, run: str | None, type_: str | None, key: str | None, work: str | None
-    ) -> None:
-        word = self._word
-        for text in (run, type_):
-            if text is not None and text not in word:
-                self._learn(text)
-        if key is not None or work is not None:
-            self._named[seq] = (key, work)
-        if kind != "Published":
-            return
-        for where in {(0, 0), (word[run], 0), (0, word[type_]), (word[run], word[type_])}:
-            positions = self._published.get(where)
-            if positions is None:
-                positions = self._published[where] = array("q")
+    def _index(self, seq: int, run: str | None, type_: str | None, key: str | None, work: str | None) -> None:
+        where = run, type_
+        lists = self._lists.get(where)
+        if lists is None:
+            r, t = self._word[run], self._word[type_]
+            wanted = dict.fromkeys(((0, 0), (r, 0), (0, t), (r, t)))
+            lists = self._lists[where] = [self._published.setdefault(w, array("q")) for w in wanted]
+        for positions in lists:
             positions.append(seq)
         if run is not None and key is not None:
             self._by_key[run, key] = seq
         if run is not None and work is not None:
             self._by_work.setdefault((run, work), seq)
+
+    def _link(self) -> None:
+        """Link every row that is shown to what caused it; done when somebody asks, for nobody may."""
+        with self._linking:
+            effect, sibling = self._effect, self._sibling
+            for place in range(len(effect), bisect_right(self._seq, self._last)):
+                cause = _HEAD.unpack_from(self._heads, place * _HEAD.size)[2]
+                effect.append(-1)
+                by = self._place(cause) if cause else -1
+                if by >= 0:
+                    sibling.append(effect[by])
+                    effect[by] = place
+                elif cause:
+                    sibling.append(-1)
+                else:
+                    sibling.append(self._outside)
+                    self._outside = place
 
     def keep(self, snapshot: Snapshot) -> None:
         """Keep a snapshot; the oldest ones go."""
@@ -175,8 +181,9 @@ class MemoryLog:
         """Rows with `after < seq <= until` in log order, optionally only of some kinds."""
         place = bisect_right(self._seq, after)
         while place < self._end(self._seq, until):
-            if not kinds or self._words[self._kind[place]] in kinds:
-                yield self._row(place)
+            row = self._row(place)
+            if not kinds or row.kind in kinds:
+                yield row
             place += 1
 
     def event(self, seq: int) -> Row | None:
@@ -205,12 +212,12 @@ class MemoryLog:
 
     def following(self, cause: int) -> list[Row]:
         """The rows whose cause is that position, in log order."""
-        by = self._place(cause) if cause else -1
+        self._link()
+        by = self._place(cause) if 0 < cause <= self._last else -1
         place = self._effect[by] if by >= 0 else self._outside if cause == 0 else -1
         found = []
         while place >= 0:
-            if self._seq[place] <= self._last:
-                found.append(self._row(place))
+            found.append(self._row(place))
             place = self._sibling[place]
         return found[::-1]
 
@@ -251,11 +258,11 @@ class MemoryLog:
         return place if place < len(seqs) and seqs[place] == seq else -1
 
     def _row(self, place: int) -> Row:
-        start, middle, end = self._ends[2 * place : 2 * place + 3]
-        words, run, type_ = self._words, self._run[place], self._type[place]
-        seq = self._seq[place]
+        seq, words = self._seq[place], self._words
+        tx, at, cause, kind, run, type_, start, body, payload = _HEAD.unpack_from(self._heads, place * _HEAD.size)
+        middle = start + body
         return Row(
-            seq, self._tx[place], self._at[place], words[self._kind[place]], self._cause[place],
-            words[run] if run else None, words[type_] if type_ else None, *self._named.get(seq, (None, None)),
-            self._text[start:middle].decode(), self._text[middle:end].decode(),
+            seq, tx, at, words[kind], cause, words[run] if run else None, words[type_] if type_ else None,
+            *self._named.get(seq, (None, None)), self._text[start:middle].decode(),
+            self._text[middle : middle + payload].decode(),
         )  # fmt: skip

@@ -47,6 +47,7 @@ class SQLiteStore:
         if durability not in _SYNCHRONOUS:
             raise StoreError(f'durability is {durability!r}. Use "full" or "fast".')
         self.path = Path(path)
+        self._file = os.path.realpath(path)
         self._durability = durability
         self._lock = FileLock(self.path)
         self._reader = SQLiteReader(self.path)
@@ -66,11 +67,11 @@ class SQLiteStore:
         """
         if self._connection is not None:
             return
-        if self.path.is_dir():
+        if os.path.isdir(self._file):
             raise StoreError(f"{self.path} is a folder. Give the name of a file in it.")
         self._lock.acquire()
         try:
-            self._connection = await _connect(_real(self.path))
+            self._connection = await _connect(self._file)
             await self._prepare()
         except sqlite3.Error as error:
             await self._let_go()
@@ -78,7 +79,7 @@ class SQLiteStore:
         except BaseException:
             await self._let_go()
             raise
-        _OPEN[_real(self.path)] = self
+        _OPEN[self._file] = self
 
     async def _prepare(self) -> None:
         assert self._connection is not None
@@ -89,8 +90,7 @@ class SQLiteStore:
         if mode != "wal":
             raise StoreError(f"{self.path}: this file system cannot hold a write-ahead log. Put it on a local disk.")
         await self._run(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
-        await self._run("BEGIN IMMEDIATE")  # a file that can only be read says so here, not at the first append
-        await self._run("ROLLBACK")
+        await self._run("DELETE FROM snapshot WHERE seq < 0")  # a file that can only be read says so here, not later
         await self._run("SELECT max(seq) FROM event")
 
     async def append(self, rows: Sequence[Row]) -> None:
@@ -147,8 +147,8 @@ class SQLiteStore:
                     await connection.close()
         finally:
             self._lock.release()
-            if _OPEN.get(_real(self.path)) is self:
-                del _OPEN[_real(self.path)]
+            if _OPEN.get(self._file) is self:
+                del _OPEN[self._file]
 
     async def _execute(self, sql: str, parameters: Iterable[Any] = ()) -> None:
         try:
@@ -174,14 +174,10 @@ class SQLiteStore:
 
 def owner_in_this_process(path: str | Path) -> SQLiteStore | None:
     """The store of this process that has this file open, if one has."""
-    return _OPEN.get(_real(path))
+    return _OPEN.get(os.path.realpath(path))
 
 
 _OPEN: "WeakValueDictionary[str, SQLiteStore]" = WeakValueDictionary()
-
-
-def _real(path: str | Path) -> str:
-    return os.path.realpath(path)
 
 
 async def _connect(path: str) -> aiosqlite.Connection:
@@ -204,14 +200,18 @@ def _alive(connection: aiosqlite.Connection) -> bool:
 
 async def _settled(connection: aiosqlite.Connection) -> None:
     """Return when all statements before this one are through, however often we are cancelled."""
-    while True:
-        try:
+
+    async def last_in_line() -> None:
+        with suppress(sqlite3.Error):
             await connection.execute_fetchall("SELECT 1")
-        except asyncio.CancelledError:
-            continue
-        except sqlite3.Error:
-            pass
-        return
+
+    while True:
+        task = asyncio.ensure_future(last_in_line())
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():  # a loop that ends cancels every task once
+            return
 
 
 def _refuse_nul(path: Path, rows: Sequence[Row]) -> None:

@@ -27,6 +27,7 @@ class SQLiteReader:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._file = os.path.realpath(path)
         self._connection: sqlite3.Connection | None = None
         self._turn = Lock()
 
@@ -144,22 +145,24 @@ class SQLiteReader:
     def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         try:
             if self._connection is None:
-                self._connection = _connect_to_read(self.path)
+                self._connection = _connect_to_read(self.path, self._file)
             return query(self._connection)
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
 
 
-def _connect_to_read(path: Path) -> sqlite3.Connection:
-    if not path.exists():
+def _connect_to_read(path: Path, file: str) -> sqlite3.Connection:
+    if not os.path.exists(file):
         raise StoreError(f'{path} does not exist. Blackboard("{path}") makes it at its first publish.')
-    uri = Path(os.path.realpath(path)).as_uri() + "?mode=ro"
+    uri = Path(file).as_uri() + "?mode=ro"
     try:
         return _checked(path, uri)
-    except sqlite3.OperationalError:
-        # In a folder that cannot be written there is no room for SQLite's shared memory; a board that nobody has open
-        # is complete without it.
-        if os.access(path.parent, os.W_OK) or os.path.exists(f"{os.path.realpath(path)}-wal"):
+    except sqlite3.OperationalError as error:
+        # In a folder that we cannot write there is no room for SQLite's shared memory; a board that was closed is
+        # complete without it.
+        if not error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")) or os.path.exists(
+            f"{file}-wal"
+        ):
             raise
         return _checked(path, uri + "&immutable=1")
 

@@ -1,0 +1,300 @@
+"""The commands."""
+
+import asyncio
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stigmergy.agents.roster import Roster
+from stigmergy.blackboard.definitions import Limits
+from stigmergy.blackboard.errors import BoardError, StigmergyError, StoreError
+from stigmergy.blackboard.report import Report
+from stigmergy.blackboard.text import number
+from stigmergy.blackboard.view import read
+from stigmergy.board import Blackboard
+from stigmergy.cli.loading import load, parse_limits
+from stigmergy.cli.looking import artifact_lines, event_lines, follow, last_events, moment, parse_where, tree_lines
+from stigmergy.cli.running import again, go, on_terminal
+from stigmergy.seeds import read_seeds, save_seeds, write_stream
+from stigmergy.version import VERSION
+
+_EXITS = (
+    "Exit codes: 0 all went well; 1 it ended with failures; 2 usage, definition or seed error; 3 the store cannot be "
+    "used; 4 stopped by a limit or the timeout; 130 interrupted."
+)
+app = typer.Typer(
+    name="stigmergy", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Agents that coordinate through typed artifacts on a shared, durable blackboard.", epilog=_EXITS,
+)  # fmt: skip
+
+Target = Annotated[str, typer.Argument(metavar="FILE[:NAME]", help="Python file, and the roster or board in it.")]
+Board = Annotated[Path, typer.Argument(metavar="STORE", help="Board file.")]
+SeedFiles = Annotated[list[str], typer.Option("--seed", help="Seed file (.jsonl, .json, - = stdin); can be repeated.")]
+SeedType = Annotated[str | None, typer.Option("--type", help="Each seed is the bare payload of this artifact type.")]
+Store = Annotated[Path | None, typer.Option("--store", envvar="STIGMERGY_STORE", help="Board file; or else memory.")]
+StoreFile = Annotated[Path, typer.Option("--store", envvar="STIGMERGY_STORE", help="Board file.")]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", envvar="STIGMERGY_TIMEOUT", help="Seconds after which it stops.")
+]
+LimitList = Annotated[list[str], typer.Option("--limit", help="name=value, e.g. cost=2.00; can be repeated.")]
+SetList = Annotated[list[str], typer.Option("--set", help="name=value or name=@file, for a function; can be repeated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error comes from.")]
+
+
+def main() -> None:
+    """The console entry point."""
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stigmergy {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@contextmanager
+def _errors(*, traceback: bool = False, hint: str = "") -> Iterator[None]:
+    """Errors as one line on stderr and an exit code."""
+    try:
+        yield
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        typer.echo(f"interrupted.{hint}", err=True)
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise typer.Exit(0) from None
+    except StigmergyError as error:
+        if traceback:
+            raise
+        typer.echo(f"{error.code}: {error}", err=True)
+        raise typer.Exit(3 if isinstance(error, StoreError | BoardError) else 2) from None
+    except (OSError, ValueError) as error:
+        if traceback:
+            raise
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def run(
+    target: Target, seed: SeedFiles = [], seed_type: SeedType = None, store: Store = None,  # noqa: B006
+    timeout: Timeout = None, limit: LimitList = [], settings: SetList = [],  # noqa: B006
+    as_json: Json = False, quiet: Quiet = False, traceback: Traceback = False,
+) -> None:  # fmt: skip
+    """Publish seeds and run until nothing is left to do; then print what happened and what is left."""
+    with _errors(traceback=traceback, hint=_resume_hint(target, store)):
+        board = _board(load(target, settings), store, limit)
+        report = _go(board, seed, seed_type, timeout=timeout, quiet=quiet)
+        _finish(report, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def resume(
+    target: Target, store: StoreFile, timeout: Timeout = None, limit: LimitList = [], settings: SetList = [],  # noqa: B006
+    as_json: Json = False, quiet: Quiet = False, traceback: Traceback = False,
+) -> None:  # fmt: skip
+    """Go on with a board file: what was interrupted, stopped by a limit, or published meanwhile."""
+    with _errors(traceback=traceback, hint=_resume_hint(target, store)):
+        if not store.is_file():
+            raise StoreError(f"{store} does not exist. Start with: stigmergy run {shlex.quote(target)} --seed …")
+        board = _board(load(target, settings), store, limit)
+        report = _go(board, [], None, timeout=timeout, quiet=quiet)
+        _finish(report, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def publish(
+    target: Target, seed: SeedFiles, store: StoreFile, seed_type: SeedType = None, settings: SetList = [],  # noqa: B006
+    quiet: Quiet = False, traceback: Traceback = False,
+) -> None:  # fmt: skip
+    """Publish seeds on a board file and run nothing."""
+    with _errors(traceback=traceback):
+        board = _board(load(target, settings), store, [])
+        _go(board, seed, seed_type, timeout=None, quiet=quiet, running=False)
+        if not quiet:
+            typer.echo(f"published on {store}; run it with: {_resume(target, store)}", err=True)
+
+
+@app.command()
+def check(target: Target, settings: SetList = [], traceback: Traceback = False) -> None:  # noqa: B006
+    """Load a file and check all definitions; list the agents and what they consume and publish."""
+    with _errors(traceback=traceback):
+        roster = load(target, settings)
+        for agent in roster.agents:
+            agent.validate(has_model=roster.model is not None)
+            typer.echo(repr(agent))
+        for component in roster.components:
+            typer.echo(f"Component({component.name!r})")
+        types = roster.types.names()
+        typer.echo(f"{number(len(roster.agents), 'agent')}, {number(len(types), 'artifact type')}: no errors")
+
+
+@app.command()
+def show(
+    store: Board,
+    type_name: Annotated[str | None, typer.Argument(metavar="[TYPE]", help="List artifacts of this type.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List artifacts of all types.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Show how the work branched.")] = False,
+    where: Annotated[list[str], typer.Option("--where", help="field=value; can be repeated.")] = [],  # noqa: B006
+    producer: Annotated[str | None, typer.Option("--producer", help="Only by this agent.")] = None,
+    tag: Annotated[list[str], typer.Option("--tag", help="Only with this tag; repeated = any of them.")] = [],  # noqa: B006
+    in_run: Annotated[str | None, typer.Option("--run", help="Only of this run.")] = None,
+    at: Annotated[str | None, typer.Option("--at", help="As it was at a position or an ISO time.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many to list; 0 = all.")] = 200,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Show what happened and what is left; or artifacts, of a TYPE or all; or the tree of the work."""
+    with _errors(), read(store) as board:
+        view = board if at is None else board.at(moment(at))
+        if tree:
+            _print(tree_lines(view, limit or sys.maxsize))
+        elif type_name or everything or where or producer or tag or in_run:
+            found = view.artifacts(
+                type_name, where=parse_where(where), producer=producer, tags=tag, run=in_run, limit=limit or None
+            )
+            _print(artifact_lines(found, as_json=as_json))
+        else:
+            report = view.report()
+            typer.echo(report.to_json() if as_json else str(report))
+
+
+@app.command()
+def tail(
+    store: Board,
+    count: Annotated[int, typer.Option("-n", min=0, help="How many of the last events.")] = 20,
+    after: Annotated[int | None, typer.Option("--after", help="All events after this position.")] = None,
+    following: Annotated[bool, typer.Option("--follow", "-f", help="Go on as events are written.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print the last events of the log."""
+    with _errors(), read(store) as view:
+        start = view.last if after is None else after
+        _print(event_lines(last_events(view, count) if after is None else view.events(after), as_json=as_json))
+        if following:
+            sys.stdout.flush()
+            for line in event_lines(follow(view, start), as_json=as_json):
+                typer.echo(line)
+
+
+@app.command()
+def why(
+    store: Board,
+    artifact: Annotated[str, typer.Argument(metavar="ID", help="12, Type@12 or agent@33.")],
+    as_json: Json = False,
+) -> None:
+    """Explain an artifact or an activation: everything it rests on, back to the seeds."""
+    with _errors(), read(store) as view:
+        proof = view.why(artifact)
+        typer.echo(proof.to_json() if as_json else str(proof))
+
+
+@app.command()
+def retry(
+    store: Board,
+    activation: Annotated[list[str], typer.Argument(metavar="ID...", help="Dead letters: 33 or agent@33.")],
+) -> None:
+    """Try dead letters again, with the same inputs, when the board is resumed."""
+    with _errors():
+        with read(store) as view:
+            ids = [view.why(a).steps[0].id for a in activation]
+        asyncio.run(again(Blackboard(store), ids))
+        typer.echo(
+            f"{len(ids)} will be tried again by: stigmergy resume FILE --store {shlex.quote(str(store))}", err=True
+        )
+
+
+@app.command()
+def graph(
+    store: Board,
+    output: Annotated[Path | None, typer.Option("-o", help=".svg, .html, .mmd or .dot; without it, Mermaid.")] = None,
+) -> None:
+    """Draw what emerged: which agents consumed and published what, how often."""
+    with _errors(), read(store) as view:
+        picture = view.graph()
+        if output is None:
+            typer.echo(picture.mermaid(), nl=False)
+            return
+        typer.echo(f"wrote {picture.save(output)}", err=True)
+
+
+@app.command()
+def export(
+    store: Board,
+    output: Annotated[Path | None, typer.Option("-o", help="A .jsonl file; without it, stdout.")] = None,
+) -> None:
+    """Write what was published as a stream that can be played again."""
+    with _errors(), read(store) as view:
+        if output is None:
+            write_stream(view, sys.stdout)
+            return
+        with output.open("w", encoding="utf-8") as file:
+            count = write_stream(view, file)
+        typer.echo(f"wrote {count:,} artifacts to {output}", err=True)
+
+
+def _board(found: Roster, store: Path | None, limits: Iterable[str]) -> Blackboard:
+    """The board to run: the one that was found, or one in the given file with what was found."""
+    bounds: Limits | None = parse_limits(limits, found.limits)
+    if isinstance(found, Blackboard) and store is None:
+        found.limits = bounds
+        return found
+    return Blackboard(store, roster=found, limits=bounds)
+
+
+def _go(
+    board: Blackboard, files: list[str], bare_type: str | None, *, timeout: float | None, quiet: bool,
+    running: bool = True,
+) -> Report | None:  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        seeds = [_checked(file, board, bare_type, Path(folder), quiet=quiet) for file in files]
+        live = running and not quiet and on_terminal()
+        return asyncio.run(go(board, seeds, bare_type=bare_type, timeout=timeout, live=live, run=running))
+
+
+def _checked(file: str, board: Blackboard, bare_type: str | None, folder: Path, *, quiet: bool) -> Path:
+    """Check a seed file before anything is opened; what comes from stdin is kept in a file."""
+    path = save_seeds(sys.stdin.buffer, folder) if file == "-" else Path(file)
+    seeds = read_seeds(path, board.types, type_name=bare_type, name="stdin" if file == "-" else None)
+    if seeds.recorded and not quiet:
+        typer.echo(f"{file}: {seeds.recorded:,} recorded outputs skipped", err=True)
+    return path
+
+
+def _finish(report: Report | None, *, as_json: bool, quiet: bool) -> None:
+    if report is None:
+        return
+    if as_json:
+        typer.echo(report.to_json())
+    elif not quiet:
+        typer.echo(str(report))
+    raise typer.Exit(4 if report.reason in ("budget", "timeout") else 0 if report.ok else 1)
+
+
+def _resume(target: str, store: Path) -> str:
+    return f"stigmergy resume {shlex.quote(target)} --store {shlex.quote(str(store))}"
+
+
+def _resume_hint(target: str, store: Path | None) -> str:
+    return f" Go on with: {_resume(target, store)}" if store is not None else " Nothing is kept without --store."
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(line)

@@ -1,0 +1,154 @@
+"""What the command line shows of a board file: as text for people, as JSON for programs."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, TypeAdapter
+
+from stigmergy.blackboard import events as ev
+from stigmergy.blackboard.artifact import Artifact
+from stigmergy.blackboard.artifacts import Artifacts
+from stigmergy.blackboard.errors import DefinitionError
+from stigmergy.blackboard.events import KINDS, Event
+from stigmergy.blackboard.text import short, table, title
+from stigmergy.blackboard.tree import Growth
+from stigmergy.blackboard.view import View
+
+_POLL = 0.2
+_TIMES = 1e9
+"""Larger numbers of seconds are log times, not durations."""
+_COMMON = frozenset(f.name for f in fields(Event)) | {"payload"}
+_EVENTS = {cls: TypeAdapter(cls) for cls in KINDS.values()}
+
+
+def artifact_lines(artifacts: Artifacts[BaseModel], *, as_json: bool) -> Iterator[str]:
+    """One line per artifact, or a JSON array."""
+    if as_json:
+        yield "["
+        last = len(artifacts) - 1
+        for i, a in enumerate(artifacts):
+            yield json.dumps(record(a), ensure_ascii=False) + ("," if i < last else "")
+        yield "]"
+        return
+    rows = []
+    for a in artifacts:
+        rows.append((a.ref, short(title(a.payload.model_dump_json(), 60), 64), _whence(a), _time(a.at)))
+    yield from table(rows, indent="")
+    more = artifacts.total - len(artifacts)
+    if more:
+        yield f"… {more:,} more; --limit 0 shows all"
+    elif not rows:
+        yield "no such artifacts"
+
+
+def record(a: Artifact[BaseModel]) -> dict[str, object]:
+    """An artifact as JSON."""
+    return {
+        "id": a.id, "type": a.type_name, "version": a.version, "producer": a.producer, "cause": a.cause, "root": a.root,
+        "run": a.run, "tags": list(a.tags), "priority": a.priority, "key": a.key, "phase": a.phase,
+        "time": a.time.isoformat(), "payload": a.payload.model_dump(mode="json", by_alias=True),
+    }  # fmt: skip
+
+
+def tree_lines(view: View, limit: int) -> list[str]:
+    """How the work branched, up to so many artifacts."""
+    growth = Growth(limit=limit, roots=limit)
+    phases: dict[str, str | None] = {}
+    for event in view.events():
+        growth.apply(event)
+        if isinstance(event, ev.Enrolled):
+            phases[event.name] = event.phase
+    tree = growth.branches(limit)
+    return table(tree.rows(phases, "--limit shows more"), indent="") or ["nothing was published"]
+
+
+def event_lines(events: Iterable[Event], *, as_json: bool) -> Iterator[str]:
+    """One line per event."""
+    for e in events:
+        body = _EVENTS[type(e)].dump_python(e, mode="json", exclude_defaults=True)
+        if as_json:
+            common = {"seq": e.seq, "at": e.at, "event": type(e).__name__, "cause": e.cause, "tx": e.tx}
+            extra = {"payload": json.loads(e.payload)} if isinstance(e, ev.Published | ev.Called) and e.payload else {}
+            yield json.dumps({**common, **body, **extra}, ensure_ascii=False)
+            continue
+        about = " ".join(f"{k}={_value(v)}" for k, v in body.items() if k not in _COMMON | _UNTOLD)
+        if isinstance(e, ev.Published):
+            about = f"{e.type} {title(e.payload.decode(), 40)} {about}".strip()
+        cause = f"<- {e.cause}" if e.cause else ""
+        yield f"{e.seq:>6}  {_time(e.at)}  {type(e).__name__:<10} {cause:<9} {about}".rstrip()
+
+
+_UNTOLD = frozenset(
+    ("schema", "digest", "fingerprint", "subscriptions", "type", "ancestors", "root", "depth", "version", "inputs_root")
+)
+
+
+def last_events(view: View, count: int) -> list[Event]:
+    """The last so many events; positions may be left out, so that one has to look further back to find them."""
+    back = count
+    while True:
+        start = max(0, view.last - back)
+        found = list(view.events(start))
+        if len(found) >= count or start == 0:
+            return found[len(found) - count :] if count < len(found) else found
+        back *= 2
+
+
+def follow(view: View, after: int) -> Iterator[Event]:
+    """Events as another process writes them, without end; the file is looked at a few times a second."""
+    while True:
+        for event in view.events(after):
+            after = event.seq
+            yield event
+        time.sleep(_POLL)
+
+
+def parse_where(filters: Iterable[str]) -> dict[str, object] | None:
+    """`name=value` filters: the value is JSON, or else a text.
+
+    Raises:
+        DefinitionError: there is no `=`.
+    """
+    found: dict[str, object] = {}
+    for text in filters:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise DefinitionError(f"--where {text}: write it as field=value.")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found or None
+
+
+def moment(text: str) -> int | datetime:
+    """A position, or a time in ISO 8601.
+
+    Raises:
+        DefinitionError: it is neither.
+    """
+    if text.isdecimal():
+        return int(text)
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise DefinitionError(f"--at {text}: give a position, or a time like 2026-11-20T12:00:00.") from error
+
+
+def _whence(a: Artifact[BaseModel]) -> str:
+    return "from outside" if a.producer == "outside" else a.producer
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return _time(value).replace(" ", "T") if value > _TIMES else f"{value:.6g}"
+    if isinstance(value, dict) and "traceback" in value:
+        value = f"{value['type']}: {value['message']}"
+    return short(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 60)

@@ -1,0 +1,38 @@
+"""Run by the continuous check beside the installed wheel, with the sources out of the way; not part of the suite."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+HERE = Path(__file__).parent
+COMMAND = Path(sys.executable).parent / "stigmergy"
+
+
+def run(*command: str | Path) -> str:
+    return subprocess.run(command, cwd=HERE, check=True, capture_output=True, text=True).stdout
+
+
+def test_the_wheel_is_what_is_tested() -> None:
+    import stigmergy
+
+    assert "site-packages" in str(stigmergy.__file__)
+    assert (Path(stigmergy.__file__).parent / "py.typed").exists()
+
+
+def test_the_wheel_holds_the_library_and_nothing_else() -> None:
+    tops = {Path(f).parts[0] for f in distribution("stigmergy").files or () if not str(f).startswith("..")}
+    assert {t for t in tops if not t.endswith(".dist-info")} == {"stigmergy"}
+
+
+def test_hello_runs() -> None:
+    assert "HELLO" in run(sys.executable, "hello.py")
+
+
+def test_the_command_line_runs_reads_and_explains_a_board() -> None:
+    run(COMMAND, "--version")
+    run(COMMAND, "run", "auth.py", "--store", "auth.db")
+    artifacts = json.loads(run(COMMAND, "show", "auth.db", "--json"))
+    assert artifacts
+    assert "WorkDiscovery" in run(COMMAND, "graph", "auth.db")

@@ -1,0 +1,83 @@
+"""The examples run as their first lines say, and the authentication example grows the tree it was told of."""
+
+import subprocess
+import sys
+from collections.abc import Iterable
+
+import pytest
+
+from examples import auth
+from stigmergy import AnalysisResult, Blackboard, Implementation, ValidationResult, View, WorkDiscovery
+from stigmergy.blackboard.events import Activated, Claimed, Completed
+from tests.readme import ROOT
+
+Tree = dict[str, "Tree"]
+
+
+def run(module: str) -> str:
+    command = [sys.executable, "-m", module]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def test_hello_answers() -> None:
+    assert run("examples.hello").endswith("HELLO\n")
+
+
+def test_auth_says_what_ran_and_where_the_cached_route_came_from() -> None:
+    summary, _, reason = run("examples.auth").rpartition("\n\n")
+    assert "10 done" in summary
+    steps = [line.lstrip(" └─").partition("@")[0] for line in reason.splitlines()]
+    branch = ["ValidationResult", "Implementation", "WorkDiscovery"]
+    assert steps == [*branch, *branch[1:], "WorkDiscovery", "WorkDiscovery"]
+
+
+def title(payload: object) -> str:
+    match payload:
+        case WorkDiscovery():
+            return payload.description
+        case AnalysisResult():
+            return "plan"
+        case Implementation():
+            return f"built {payload.summary}"
+        case ValidationResult():
+            return "passed" if payload.passed else "failed"
+    raise AssertionError(payload)
+
+
+def grown(board: View) -> Tree:
+    """What grew from what, read from the log; the order of siblings does not count."""
+    inputs = {event.seq: event.inputs[0] for event in board.events() if isinstance(event, Activated)}
+    nodes: dict[int, Tree] = {0: {}}
+    for artifact in board.artifacts():
+        nodes[artifact.id] = nodes[inputs.get(artifact.cause, 0)][title(artifact.payload)] = {}
+    return nodes[0]
+
+
+def part(name: str, extra: Tree | None = None) -> Tree:
+    return {f"Implement: {name}": {f"built {name}": {"passed": {}, **(extra or {})}}}
+
+
+@pytest.mark.req("S3.3")
+def test_one_seed_grows_three_parts_and_a_branch_that_nobody_planned() -> None:
+    board = Blackboard(roster=auth.roster)
+    report = board.run_sync(auth.SEED)
+    caching: Tree = {auth.CACHING.description: {"plan": {}, **part("Token cache for all routes")}}
+    parts = {**part("OAuth login"), **part("JWT sessions", caching), **part("Role checks")}
+    assert grown(board) == {auth.SEED.description: {"plan": {}, **parts}}
+    assert report.ok
+    assert report.left.count == 0
+    assert most_at_once(board, "implementer") == 3
+
+
+def most_at_once(board: View, agent: str) -> int:
+    """How many activations of an agent ran beside each other."""
+    asked = {event.seq for event in board.events() if isinstance(event, Activated) and event.agent == agent}
+    return max(_running(board, asked))
+
+
+def _running(board: View, asked: set[int]) -> Iterable[int]:
+    count = 0
+    for event in board.events():
+        if event.cause in asked:
+            count += isinstance(event, Claimed) - isinstance(event, Completed)
+            yield count

@@ -1,0 +1,86 @@
+"""The rules of the house that a program can check."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCES = Path(__file__).parent.parent / "src" / "stigmergy"
+MODULES = sorted(SOURCES.rglob("*.py"))
+PURE = [
+    *(SOURCES / "blackboard" / f"{name}.py" for name in (
+        "events", "definitions", "artifact", "component", "state", "decision", "offers", "decider", "matching", "agenda",
+        "timers", "observers", "ledger", "visibility", "where", "rows", "fold",
+    )),
+    *(SOURCES / "components").glob("*.py"),
+]  # fmt: skip
+IMPURE = {"time", "random", "uuid", "secrets", "os", "io", "socket", "asyncio", "anyio", "threading", "sqlite3", "aiosqlite"}
+SUFFIXES = ("Manager", "Handler", "Engine", "Processor", "Service", "Helper", "Util", "Utils", "Factory", "Orchestrator")
+LAYERS = {
+    "blackboard": {"blackboard"},
+    "agents": {"agents", "blackboard"},
+    "phases": {"phases", "blackboard"},
+    "components": {"components", "blackboard"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", PURE, ids=lambda p: p.stem)
+def test_the_core_and_the_components_import_no_clock_no_randomness_and_no_io(path: Path) -> None:
+    assert not {name.partition(".")[0] for name in imports(path)} & IMPURE
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_packages_import_only_what_stands_below_them(package: str) -> None:
+    for path in (SOURCES / package).rglob("*.py"):
+        used = {name.split(".")[1] for name in imports(path) if name.startswith("stigmergy.")}
+        assert used <= LAYERS[package], path.name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+def test_files_functions_and_names_stay_small_and_plain(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 60, node.name
+        if isinstance(node, ast.ClassDef):
+            assert not node.name.endswith(SUFFIXES), node.name
+
+
+def test_nothing_is_unpickled_or_evaluated() -> None:
+    for path in MODULES:
+        assert not imports(path) & {"pickle", "marshal", "shelve", "dill", "yaml"}, path.name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            assert called not in {"eval", "exec", "__import__"}, path.name
+
+
+IMPORT_ONLY = """
+import logging, socket, sys
+def refuse(*_, **__): raise AssertionError("a socket was opened")
+socket.socket = refuse
+before = (list(logging.root.handlers), logging.root.level, set(logging.root.manager.loggerDict))
+import stigmergy
+assert (list(logging.root.handlers), logging.root.level) == before[:2]
+heavy = {"litellm", "rich", "sklearn", "pandas", "typer", "numpy"} & set(sys.modules)
+assert not heavy, heavy
+if "structlog" in sys.modules:
+    assert not sys.modules["structlog"].is_configured()
+"""
+
+
+def test_importing_is_light_silent_and_touches_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORT_ONLY], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

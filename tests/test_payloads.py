@@ -1,0 +1,285 @@
+"""Every kind of value that a payload may have comes through publish, body, context, store and reopening as it was."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, IntEnum
+from ipaddress import IPv4Address
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from uuid import UUID
+
+import pytest
+from pydantic import AnyUrl, BaseModel, ConfigDict, Field, RootModel, SecretStr
+
+from stigmergy import Blackboard, artifact_type
+from stigmergy.blackboard.errors import NotRoundTrippable, PublishError
+from tests.boards import B, Boards
+
+pytestmark = pytest.mark.anyio
+T = TypeVar("T")
+
+
+class Color(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Rank(IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Point(NamedTuple):
+    x: int
+    y: float
+
+
+@dataclass(frozen=True)
+class Span:
+    start: int
+    end: int
+
+
+class Leaf(BaseModel):
+    n: int
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+    lives: int
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+    good: bool
+
+
+class Page(BaseModel, Generic[T]):
+    items: list[T]
+
+
+class Tree(BaseModel):
+    name: str
+    children: list["Tree"] = []
+
+
+class Sample(BaseModel):
+    value: Any = None
+
+
+def sample(annotation: Any) -> type[Sample]:
+    """A model whose field has that type."""
+    return type("Sample", (Sample,), {"__annotations__": {"value": annotation}, "__module__": __name__})
+
+
+VALUES: dict[str, tuple[Any, Any]] = {
+    "datetime": (datetime, datetime(2026, 11, 20, 14, 30, 1, 123456)),
+    "datetime with zone": (datetime, datetime(2026, 11, 20, 14, 30, tzinfo=UTC)),
+    "datetime with offset": (datetime, datetime(2026, 11, 20, 14, 30, tzinfo=timezone(timedelta(hours=-5, minutes=-30)))),
+    "date": (date, date(2026, 2, 28)),
+    "time": (time, time(23, 59, 59, 999999)),
+    "timedelta": (timedelta, timedelta(days=-1, microseconds=1)),
+    "uuid": (UUID, UUID("12345678-1234-5678-1234-567812345678")),
+    "decimal": (Decimal, Decimal("1234567890.1234567890123456789")),
+    "decimal exponent": (Decimal, Decimal("1E-30")),
+    "bytes": (bytes, b"\x00\xff\xfe raw \x80"),
+    "set": (set[int], {3, 1, 2}),
+    "frozenset": (frozenset[str], frozenset({"a", "b"})),
+    "tuple": (tuple[int, str, Leaf], (1, "a", Leaf(n=2))),
+    "endless tuple": (tuple[int, ...], (1, 2, 3)),
+    "named tuple": (Point, Point(1, 2.5)),
+    "dataclass": (Span, Span(1, 2)),
+    "enum": (Color, Color.BLUE),
+    "int enum": (Rank, Rank.HIGH),
+    "enum keys": (dict[Color, int], {Color.RED: 1}),
+    "int keys": (dict[int, str], {1: "one", -2: "minus two"}),
+    "uuid keys": (dict[UUID, int], {UUID(int=7): 7}),
+    "nested": (dict[str, list[Leaf]], {"a": [Leaf(n=1), Leaf(n=2)], "b": []}),
+    "recursive": (Tree, Tree(name="a", children=[Tree(name="b", children=[Tree(name="c")])])),
+    "generic": (Page[Leaf], Page[Leaf](items=[Leaf(n=1)])),
+    "generic of dates": (Page[date], Page[date](items=[date(2026, 1, 1)])),
+    "discriminated union": (Annotated[Cat | Dog, Field(discriminator="kind")], Dog(good=True)),
+    "plain union": (Cat | Dog, Cat(lives=9)),
+    "union of scalars, int": (int | str | None, 7),
+    "union of scalars, digits": (int | str | None, "7"),
+    "union of scalars, none": (int | str | None, None),
+    "optional": (Leaf | None, None),
+    "literal": (Literal["a", 1, True], 1),
+    "bool in a union": (bool | int, True),
+    "big int": (int, 2**80),
+    "float": (float, 0.1 + 0.2),
+    "infinity": (float, float("-inf")),
+    "unicode": (str, "naïve 漢字 🌍 \u2028 \\u0000 \"quoted\" \n\t"),
+    "nul character": (str, "a\0b"),
+    "long text": (str, "é" * 100_000),
+    "url": (AnyUrl, AnyUrl("https://example.org/a?b=c")),
+    "address": (IPv4Address, IPv4Address("127.0.0.1")),
+    "path": (PurePosixPath, PurePosixPath("a/b.txt")),
+    "json": (Any, {"a": [1, 2.5, None, True, "x", {"deep": []}]}),
+    "empty": (dict[str, list[set[int]]], {}),
+}
+
+
+@pytest.mark.req("S3.57")
+@pytest.mark.parametrize("name", VALUES)
+async def test_a_value_comes_through_publish_body_and_reopening_as_it_was(new_board: Boards, name: str) -> None:
+    annotation, value = VALUES[name]
+    model = sample(annotation)
+    output = type("Output", (model,), {"__module__": __name__})
+    seen: list[Any] = []
+
+    def define(board: Blackboard) -> None:
+        async def pass_on(given: Sample) -> Any:
+            seen.append(given.value)
+            return output(value=given.value)
+
+        board.agent("pass_on").consumes(model).publishes(output).body(pass_on)
+
+    board = new_board()
+    define(board)
+    made = await board.publish(model(value=value))
+    report = await board.run_until_idle()
+    report.raise_for_failures()
+
+    again = await new_board.reopened(board)
+    define(again)
+    await again.publish(model(value=value))
+    await again.run_until_idle()
+    values = [
+        made.payload.value,
+        *seen,
+        *(a.payload.value for view in (board, again) for kind in (model, output) for a in view.artifacts(kind)),
+    ]
+    assert len(values) >= 6
+    for got in values:
+        assert got == value
+        assert type(got) is type(value)
+
+
+async def test_not_a_number_comes_through(new_board: Boards) -> None:
+    class Measure(BaseModel):
+        value: float
+
+    board = new_board()
+    await board.publish(Measure(value=float("nan")))
+    assert board.one(Measure).value != board.one(Measure).value
+
+
+async def test_aliases_defaults_and_field_order_come_through(new_board: Boards) -> None:
+    class Record(BaseModel):
+        model_config = ConfigDict(populate_by_name=True, extra="allow")
+        user_name: str = Field(alias="userName")
+        n: int = 3
+
+    board = new_board()
+    seen: list[Record] = []
+
+    @board.agent
+    async def take(record: Record) -> None:
+        seen.append(record)
+
+    record = Record.model_validate({"userName": "x", "more": [1]})
+    await board.publish(record)
+    (await board.run_until_idle()).raise_for_failures()
+    assert seen == [record]
+    assert seen[0].model_extra == {"more": [1]}
+
+
+async def test_a_root_model_may_be_an_artifact(new_board: Boards) -> None:
+    class Numbers(RootModel[list[int]]):
+        pass
+
+    board = new_board()
+
+    @board.agent
+    async def total(numbers: Numbers) -> B:
+        return B(n=sum(numbers.root))
+
+    await board.publish(Numbers([1, 2, 3]))
+    await board.run_until_idle()
+    assert board.one(B).n == 6
+
+
+class Secretive(BaseModel):
+    password: SecretStr
+
+
+class Dropping(BaseModel):
+    shown: int = 1
+    dropped: int = Field(default=2, exclude=True)
+
+
+class Base(BaseModel):
+    n: int = 0
+
+
+class Derived(Base):
+    more: int = 1
+
+
+class Holder(BaseModel):
+    base: Base
+
+
+class Loose(BaseModel):
+    value: Any
+
+
+@pytest.mark.parametrize(
+    ("payload", "field"),
+    [
+        (Secretive(password=SecretStr("x")), "password"),
+        (Dropping(dropped=5), "dropped"),
+        (Holder(base=Derived(more=7)), "base"),
+        (Loose(value={1, 2}), "value"),
+        (Loose(value=(1, 2)), "value"),
+        (Loose(value=datetime(2026, 1, 1)), "value"),
+        (Loose(value=object()), "value"),
+    ],
+    ids=["secret", "excluded", "subclass in a field", "set as any", "tuple as any", "date as any", "object"],
+)
+async def test_what_would_not_come_back_as_it_was_is_refused_by_its_field(
+    new_board: Boards, payload: BaseModel, field: str
+) -> None:
+    board = new_board()
+    with pytest.raises((NotRoundTrippable, PublishError), match=field) as caught:
+        await board.publish(payload)
+    assert isinstance(caught.value, PublishError)
+    await board.publish(B())
+    assert board.artifacts().total == 1
+
+
+async def test_a_raised_version_reads_what_the_old_class_wrote(new_board: Boards) -> None:
+    @artifact_type(name="Order")
+    class OldOrder(BaseModel):
+        amount: int
+
+    @artifact_type(name="Order", version=2, upcast={1: lambda old: {"cents": old["amount"] * 100}})
+    class NewOrder(BaseModel):
+        cents: int
+
+    board = new_board()
+    await board.publish(OldOrder(amount=3))
+    await board.run_until_idle()
+
+    again = await new_board.reopened(board)
+    seen: list[int] = []
+
+    async def read(orders: list[NewOrder]) -> None:
+        seen.extend(order.cents for order in orders)
+
+    again.agent("read").consumes(NewOrder, batch=2, since="start").body(read)
+    await again.publish(NewOrder(cents=5))
+    (await again.run_until_idle()).raise_for_failures()
+    assert seen == [300, 5]
+    assert [a.payload.cents for a in again.artifacts(NewOrder)] == [300, 5]
+
+
+async def test_artifacts_of_a_type_that_this_program_has_no_class_for_are_readable_json(new_board: Boards) -> None:
+    board = new_board()
+    made = await board.publish(Leaf(n=4))
+    again = await new_board.reopened(board)
+    [artifact] = again.artifacts("Leaf")
+    assert artifact.id == made.id
+    assert artifact.payload.model_dump() == {"n": 4}
