@@ -28,6 +28,7 @@ from harness import (
     main,
     pairs,
 )
+
 from stigmergy import Blackboard, Limits, Report
 from stigmergy.blackboard.stores.base import Row
 from stigmergy.blackboard.stores.sqlite import SQLiteStore

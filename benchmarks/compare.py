@@ -1,6 +1,6 @@
 """The table: every target as a ratio of two runs in the same minute, the median of interleaved rounds.
 
-    python benchmarks/compare.py [--rounds 5] [--only W1,W5] [--candidate PROGRAM]
+python benchmarks/compare.py [--rounds 5] [--only W1,W5] [--candidate PROGRAM]
 """
 
 import argparse

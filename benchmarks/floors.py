@@ -15,8 +15,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import BaseModel
-
 from harness import (
     Case,
     Done,
@@ -35,6 +33,7 @@ from harness import (
     main,
     pairs,
 )
+from pydantic import BaseModel
 
 Handler = Callable[[BaseModel], Awaitable[Sequence[BaseModel]]]
 ArtifactRow = tuple[int, str, str, str]

@@ -1,6 +1,6 @@
 """The work that is measured, the clock, and the one line that a program prints: the same for floors and candidate.
 
-    python <program> WORKLOAD N [--variant V] [--m M] [--hist H] [--limit L] [--sync FULL|NORMAL] [--cold]
+python <program> WORKLOAD N [--variant V] [--m M] [--hist H] [--limit L] [--sync FULL|NORMAL] [--cold]
 """
 
 import argparse

@@ -2,8 +2,7 @@
 
 One seed asks for an authentication system. An analyzer splits it into three parts, which are built and validated in
 parallel. One validation discovers that caching would speed up every route: new analysis work, out of which grow an
-implementation and a validation of their own. The bodies here are scripted; leave them out and give the board a
-model, and the model answers with the same types and the instructions of its phase.
+implementation and a validation of their own. The bodies here are scripted.
 """
 
 from stigmergy import (

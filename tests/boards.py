@@ -1,6 +1,5 @@
 """Boards for tests of behaviour: the same test on every store, and small artifacts to publish."""
 
-import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
@@ -62,14 +61,10 @@ class Boards:
                 shutil.copy(file, copy.with_name(copy.name + suffix))
         return self._make(copy, roster, options)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close all boards."""
-
-        async def close_all() -> None:
-            for board, _ in self._made:
-                await board.close()
-
-        asyncio.run(close_all())
+        for board, _ in self._made:
+            await board.close()
 
     def _make(self, store: Store | Path, roster: Roster | None, options: dict[str, Any]) -> Blackboard:
         board = Blackboard(store, roster=roster, **options)

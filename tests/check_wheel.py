@@ -32,7 +32,9 @@ def test_hello_runs() -> None:
 
 def test_the_command_line_runs_reads_and_explains_a_board() -> None:
     run(COMMAND, "--version")
-    run(COMMAND, "run", "auth.py", "--store", "auth.db")
+    seed = {"description": "Build authentication", "phase": "analysis", "done_definition": "A plan", "work_id": "auth"}
+    (HERE / "seeds.json").write_text(json.dumps({"type": "WorkDiscovery", "payload": seed}), encoding="utf-8")
+    run(COMMAND, "run", "auth.py", "--seed", "seeds.json", "--store", "auth.db")
     artifacts = json.loads(run(COMMAND, "show", "auth.db", "--json"))
     assert artifacts
     assert "WorkDiscovery" in run(COMMAND, "graph", "auth.db")

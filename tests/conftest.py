@@ -1,6 +1,6 @@
 """Shared fixtures."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,16 +15,16 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def new_board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Boards]:
+async def new_board(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Boards]:
     """Boards on each store in turn; closed when the test is over."""
     boards = Boards(request.param, tmp_path)
     yield boards
-    boards.close()
+    await boards.close()
 
 
 @pytest.fixture
-def file_board(tmp_path: Path) -> Iterator[Boards]:
+async def file_board(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Boards]:
     """Boards in files, for what only a file can show."""
     boards = Boards("sqlite", tmp_path)
     yield boards
-    boards.close()
+    await boards.close()

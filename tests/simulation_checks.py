@@ -9,7 +9,8 @@ from stigmergy.blackboard.agenda import WEIGHT
 from stigmergy.blackboard.decider import Decider
 from stigmergy.blackboard.decision import request_of
 from stigmergy.blackboard.events import Event
-from stigmergy.blackboard.state import Activation, State
+from stigmergy.blackboard.records import Activation
+from stigmergy.blackboard.state import State
 from tests.simulation_books import Books
 
 

@@ -125,7 +125,7 @@ async def test_the_result_is_the_same_value_the_first_time_and_afterwards(new_bo
     def pairs() -> tuple[int, list[Reply]]:
         return 1, [Reply(text="x", at=timedelta(minutes=2))]
 
-    def plain():  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def plain():  # type: ignore[no-untyped-def]
         return {"a": [1, 2.5, None, True]}
 
     @board.agent(retry=Retry(attempts=2))

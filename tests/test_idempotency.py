@@ -59,7 +59,7 @@ async def test_a_key_survives_a_crash(file_board: Boards) -> None:
 async def test_a_key_for_another_payload_is_refused_and_nothing_is_published(new_board: Boards) -> None:
     board = new_board()
     await board.publish(A(n=1), key="k")
-    with pytest.raises(KeyReused, match="key 'k' was used for another payload in run 'main'. Use a new key"):
+    with pytest.raises(KeyReused, match=r"key 'k' was used for another payload in run 'main'. Use a new key"):
         await board.publish(A(n=2), key="k")
     assert numbers(board, A) == [1]
 

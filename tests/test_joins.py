@@ -1,5 +1,7 @@
 """Waiting for several artifacts: joins, counts, keys, windows, optional inputs, groups."""
 
+from collections.abc import Callable
+
 import pytest
 from pydantic import BaseModel
 
@@ -157,14 +159,14 @@ async def test_counts_and_types_must_both_be_met(new_board: Boards) -> None:
 
 
 @pytest.mark.parametrize("by", ["key", lambda x: x.key], ids=["field", "function"])
-async def test_pairs_share_the_key(new_board: Boards, by: object) -> None:
+async def test_pairs_share_the_key(new_board: Boards, by: str | Callable[[A | B], object]) -> None:
     board = new_board()
     seen: list[tuple[str, str]] = []
 
     async def note(a: A, b: B) -> None:
         seen.append((a.key, b.key))
 
-    board.agent("pair").consumes(A, B, by=by).body(note)  # type: ignore[call-overload]  a field or a function
+    board.agent("pair").consumes(A, B, by=by).body(note)
     await board.publish_many([A(key="k1"), A(key="k2")])
     await board.publish_many([B(key="k2"), B(key="k1")])
     await board.run_until_idle()

@@ -76,7 +76,10 @@ def sample(annotation: Any) -> type[Sample]:
 VALUES: dict[str, tuple[Any, Any]] = {
     "datetime": (datetime, datetime(2026, 11, 20, 14, 30, 1, 123456)),
     "datetime with zone": (datetime, datetime(2026, 11, 20, 14, 30, tzinfo=UTC)),
-    "datetime with offset": (datetime, datetime(2026, 11, 20, 14, 30, tzinfo=timezone(timedelta(hours=-5, minutes=-30)))),
+    "datetime with offset": (
+        datetime,
+        datetime(2026, 11, 20, 14, 30, tzinfo=timezone(timedelta(hours=-5, minutes=-30))),
+    ),
     "date": (date, date(2026, 2, 28)),
     "time": (time, time(23, 59, 59, 999999)),
     "timedelta": (timedelta, timedelta(days=-1, microseconds=1)),
@@ -110,7 +113,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "big int": (int, 2**80),
     "float": (float, 0.1 + 0.2),
     "infinity": (float, float("-inf")),
-    "unicode": (str, "naïve 漢字 🌍 \u2028 \\u0000 \"quoted\" \n\t"),
+    "unicode": (str, 'naïve 漢字 🌍 \u2028 \\u0000 "quoted" \n\t'),
     "nul character": (str, "a\0b"),
     "long text": (str, "é" * 100_000),
     "url": (AnyUrl, AnyUrl("https://example.org/a?b=c")),
@@ -126,7 +129,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
 async def test_a_value_comes_through_publish_body_and_reopening_as_it_was(new_board: Boards, name: str) -> None:
     annotation, value = VALUES[name]
     model = sample(annotation)
-    output = type("Output", (model,), {"__module__": __name__})
+    output: type[Sample] = type("Output", (model,), {"__module__": __name__})
     seen: list[Any] = []
 
     def define(board: Blackboard) -> None:

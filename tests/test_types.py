@@ -31,8 +31,8 @@ from pydantic import (
     model_validator,
 )
 
-from stigmergy.blackboard.artifact import Opaque
 from stigmergy.blackboard.errors import BadType, InvalidPayload, NotRoundTrippable, TypeClash, UnknownType
+from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.types import TypeTable, artifact_type, check_text, plain, type_of
 
 T = TypeVar("T")

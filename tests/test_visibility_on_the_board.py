@@ -190,8 +190,9 @@ async def test_default_ancestors_leave_out_what_the_agent_may_not_see(new_board:
     async def friend(b: B, ctx: Context) -> None:
         seen["friend"] = [x.type_name for x in ctx.past]
 
-    for body in (answer, stranger, friend):
-        board.agent(body)  # type: ignore[call-overload]  functions of several types
+    board.agent(answer)
+    board.agent(stranger)
+    board.agent(friend)
     await board.publish(Secret(), visibility=private("answer", "friend"))
     await board.run_until_idle()
     assert seen == {"stranger": [], "friend": ["Secret"]}
@@ -258,7 +259,7 @@ async def test_a_context_cannot_be_used_to_publish_for_others_or_to_change_paylo
         assert not hasattr(ctx, "store")
         assert not hasattr(ctx, "board")
         [past] = ctx.past
-        past.payload.text = "overwritten"  # type: ignore[attr-defined]
+        past.payload.text = "overwritten"
         with pytest.raises(AttributeError):
             past.id = 7  # type: ignore[misc]
 

@@ -60,7 +60,7 @@ async def search(data: Dataset, out: Path, store: Path | None, budget: int) -> s
 
 def _results(board: Blackboard, data: Dataset, out: Path) -> list[str]:
     """Write what was found into the folder, and say it."""
-    rows, story = leaderboard(board, data), story_of(board)
+    rows, story = leaderboard(board), story_of(board)
     best = best_of(rows)
     lines, text = story.lines(), leaderboard_text(rows, data)
     (out / "leaderboard.txt").write_text(f"{text}\n\n{story_text(lines)}\n", encoding="utf-8")
@@ -69,9 +69,9 @@ def _results(board: Blackboard, data: Dataset, out: Path) -> list[str]:
     write_best(best, data, out)
     kinds = Counter(name.partition(":")[0] for name in story.discoveries)
     found = "Discoveries: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    way = "How the best was found:\n" + "\n".join(f"  -> {step}" for step in story.way_to(best.digest))
+    way = ["How the best was found:", *(f"  -> {step}" for step in story.way_to(best.spec.digest))]
     files = "\n".join(f"{what:18}{out / name}" for name, what in FILES.items())
-    return [text, found, *([way] if best.digest else []), files]
+    return [text, found, *(["\n".join(way)] if best.votes else []), files]
 
 
 def _tell(verdict: Verdict) -> None:
@@ -80,7 +80,7 @@ def _tell(verdict: Verdict) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0, or 2 after one line about what was wrong with the input."""
+    """Returns 0, or 2 after one line about what was wrong with the input, or 130 if it was stopped by hand."""
     options = parser().parse_args(arguments)
     warnings.filterwarnings("ignore", module="sklearn")  # a pipeline that converges badly gets a bad score
     try:
@@ -97,10 +97,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DataError, StigmergyError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(
+            "stopped" + (f"; the same command goes on from {options.store}" if options.store else ""), file=sys.stderr
+        )
+        return 130
     best = options.out / "best_pipeline.py"
     print(f"\nThe file alone: python {best}", flush=True)
     return subprocess.run([sys.executable, str(best)], check=False).returncode
 
 
+def _silent(*_: object, **__: object) -> None:
+    """scikit-learn switches warning filters for the whole process, so between threads no filter holds."""
+
+
 if __name__ == "__main__":
+    warnings.showwarning = _silent
     sys.exit(main())

@@ -22,7 +22,7 @@ from examples.model_search.artifacts import (
 )
 from examples.model_search.data import Dataset
 from examples.model_search.frontier import Frontier
-from examples.model_search.pipelines import plain_linear
+from examples.model_search.pipelines import DUMMY, plain_linear
 from examples.model_search.planning import Situation, plan
 from examples.model_search.profile import Finding, data_findings, error_findings, pipeline_findings, profile
 from examples.model_search.standalone import fitted_score, render
@@ -50,6 +50,7 @@ def team(data: Dataset, folder: Path, budget: int, tell: Callable[[Verdict], Non
     roster = Roster(concurrency=CONCURRENCY)
     _analysis(roster, data)
     _implementation(roster, data, folder)
+    _voting(roster, data)
     _validation(roster, data, tell)
     roster.add(Frontier(budget, builder="implementer"))
     return roster
@@ -122,14 +123,7 @@ def _implementation(roster: Roster, data: Dataset, folder: Path) -> None:
     )  # fmt: skip
 
 
-def _validation(roster: Roster, data: Dataset, tell: Callable[[Verdict], None]) -> None:
-    def baseline(measured: DatasetProfile) -> list[Baseline]:
-        dummy, plain = scored_folds(data, None), scored_folds(data, plain_linear(data.columns.classify))
-        return [
-            Baseline(name="dummy", mean=_mean(dummy.test), spread=_spread(dummy.test), error=_mean(dummy.error)),
-            Baseline(name="plain linear", mean=_mean(plain.test), spread=_spread(plain.test), error=_mean(plain.error)),
-        ]
-
+def _voting(roster: Roster, data: Dataset) -> None:
     def cross_validator(fitted: Artifact[FittedPipeline]) -> list[CrossValidation | Vote]:
         candidate = fitted.payload.candidate
         opinion, vote = _judged(data, fitted, by_cross_validation)
@@ -146,6 +140,26 @@ def _validation(roster: Roster, data: Dataset, tell: Callable[[Verdict], None]) 
 
     def keeper(fitted: Artifact[FittedPipeline]) -> Vote:
         return _judged(data, fitted, by_held_out)[1]
+
+    voters = [
+        roster.agent("cross_validator").phase("validation").description("Votes by repeated cross-validation")
+        .consumes(FittedPipeline).publishes(CrossValidation, Vote).body(cross_validator),
+        roster.agent("bootstrapper").phase("validation").description("Votes by resampling the rows")
+        .consumes(FittedPipeline).publishes(Vote).body(bootstrapper),
+        roster.agent("keeper").phase("validation").description("Keeps the held-out rows, and votes by them")
+        .consumes(FittedPipeline).publishes(Vote).body(keeper),
+    ]  # fmt: skip
+    roster.add(Consensus(options=("accept", "reject"), voters=voters, rule="majority", quorum=len(voters)))
+
+
+def _validation(roster: Roster, data: Dataset, tell: Callable[[Verdict], None]) -> None:
+    def baseline(measured: DatasetProfile) -> list[Baseline]:
+        found = []
+        for name, spec in (("dummy", DUMMY), ("plain linear", plain_linear(data.columns.classify))):
+            folds = scored_folds(data, spec)
+            mean, spread, error = _mean(folds.test), _spread(folds.test), _mean(folds.error)
+            found.append(Baseline(name=name, spec=spec, mean=mean, spread=spread, error=error))
+        return found
 
     def judge(scored: CrossValidation, tally: Tally) -> list[WorkDiscovery | Verdict]:
         candidate, accepted = scored.candidate, tally.result == "accept"
@@ -169,15 +183,6 @@ def _validation(roster: Roster, data: Dataset, tell: Callable[[Verdict], None]) 
         .publishes(Baseline)
         .body(baseline)
     )  # fmt: skip
-    voters = [
-        roster.agent("cross_validator").phase("validation").description("Votes by repeated cross-validation")
-        .consumes(FittedPipeline).publishes(CrossValidation, Vote).body(cross_validator),
-        roster.agent("bootstrapper").phase("validation").description("Votes by resampling the rows")
-        .consumes(FittedPipeline).publishes(Vote).body(bootstrapper),
-        roster.agent("keeper").phase("validation").description("Keeps the held-out rows, and votes by them")
-        .consumes(FittedPipeline).publishes(Vote).body(keeper),
-    ]  # fmt: skip
-    roster.add(Consensus(options=("accept", "reject"), voters=voters, rule="majority", quorum=len(voters)))
     (
         roster.agent("judge").phase("validation").description("Says what became of a pipeline, and what to investigate")
         .consumes(CrossValidation, Tally, by="subject")
@@ -189,8 +194,10 @@ def _validation(roster: Roster, data: Dataset, tell: Callable[[Verdict], None]) 
 def _judged(data: Dataset, fitted: Artifact[FittedPipeline], method: Method) -> tuple[Opinion, Vote]:
     candidate = fitted.payload.candidate
     opinion = method(data, candidate.spec, candidate.reference)
-    option = "accept" if opinion.accept else "reject"
-    return opinion, Vote(subject=fitted.id, option=option, reasoning=opinion.reason)
+    worth = method(data, candidate.spec, DUMMY)
+    option = "accept" if opinion.accept and worth.accept else "reject"
+    reason = opinion.reason if worth.accept else f"{opinion.reason}; against the dummy: {worth.reason}"
+    return opinion, Vote(subject=fitted.id, option=option, reasoning=reason)
 
 
 def _unfit(candidate: Candidate, why: str) -> Verdict:

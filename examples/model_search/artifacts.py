@@ -17,7 +17,9 @@ SHORT = {
     "learning_rate": "rate", "max_features": "features", "max_leaf_nodes": "leaves", "min_samples_leaf": "leaf",
     "n_neighbors": "k",
 }  # fmt: skip
-FamilyName = Literal["linear", "ridge", "lasso", "huber", "logistic", "svm", "neighbours", "forest", "boosting"]
+FamilyName = Literal[
+    "dummy", "linear", "ridge", "lasso", "huber", "logistic", "svm", "neighbours", "forest", "boosting"
+]
 
 
 class _Payload(BaseModel):
@@ -147,7 +149,8 @@ class CrossValidation(_Payload):
 class Baseline(_Payload):
     """What every pipeline is compared with in the end."""
 
-    name: Literal["dummy", "plain linear"]
+    name: str
+    spec: Spec
     mean: float
     spread: float
     error: float

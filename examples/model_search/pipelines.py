@@ -9,6 +9,7 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.decomposition import PCA
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     ExtraTreesRegressor,
@@ -64,6 +65,7 @@ class Family:
 
 
 FAMILIES: Mapping[FamilyName, Family] = {
+    "dummy": Family(DummyRegressor, DummyClassifier),
     "linear": Family(LinearRegression, None),
     "ridge": Family(Ridge, None, {}, {"alpha": 10.0}, {"alpha": PENALTY}, {"alpha": +1}),
     "lasso": Family(
@@ -84,7 +86,7 @@ FAMILIES: Mapping[FamilyName, Family] = {
         {"n_neighbors": 13}, {"n_neighbors": (3, 5, 8, 13, 20, 30, 50)}, {"n_neighbors": +1},
     ),
     "forest": Family(
-        ExtraTreesRegressor, ExtraTreesClassifier, {"n_estimators": 80},
+        ExtraTreesRegressor, ExtraTreesClassifier, {"n_estimators": 60},
         {"min_samples_leaf": 1, "max_features": 0.5}, {"min_samples_leaf": LEAF, "max_features": (0.2, 0.5, 1.0)},
         {"min_samples_leaf": +1}, trees=True, random=True,
     ),
@@ -97,8 +99,12 @@ FAMILIES: Mapping[FamilyName, Family] = {
 }  # fmt: skip
 
 
+DUMMY = Spec(family="dummy")
+"""Always the mean, or the most frequent class: the baseline of the baselines."""
+
+
 def plain_linear(classify: bool) -> Spec:
-    """The baseline that every accepted pipeline has beaten, directly or through the one it improves on."""
+    """The baseline that every accepted pipeline has beaten, itself or through the one it improves on."""
     return Spec(family="logistic", params={"C": 1.0}) if classify else Spec(family="linear")
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from examples.model_search.artifacts import Baseline, Candidate, Spec, Verdict
 from examples.model_search.data import Dataset
-from examples.model_search.pipelines import plain_linear
 from examples.model_search.standalone import fitted_score, render
 from stigmergy import View
 
@@ -23,20 +22,18 @@ class Row:
     votes: str
     accepted: bool
     because: str
-    digest: str
-    spec: Spec | None
+    spec: Spec
 
 
-def leaderboard(board: View, data: Dataset) -> list[Row]:
+def leaderboard(board: View) -> list[Row]:
     """Every pipeline that was scored and both baselines, on the same folds, the best mean first."""
     specs = {c.spec.digest: c.spec for c in board.artifacts(Candidate).payloads}
-    plain = plain_linear(data.columns.classify)
     rows = [
-        Row(b.name, b.mean, b.spread, b.error, "", False, "baseline", "", plain if b.name == "plain linear" else None)
+        Row(b.name, b.mean, b.spread, b.error, "", False, "baseline", b.spec)
         for b in board.artifacts(Baseline).payloads
     ]
     rows += [
-        Row(v.label, v.mean, v.spread, v.error, v.votes, v.accepted, v.because, v.digest, specs[v.digest])
+        Row(v.label, v.mean, v.spread, v.error, v.votes, v.accepted, v.because, specs[v.digest])
         for v in board.artifacts(Verdict).payloads
         if v.mean is not None and v.spread is not None and v.error is not None
     ]
@@ -44,8 +41,8 @@ def leaderboard(board: View, data: Dataset) -> list[Row]:
 
 
 def best_of(rows: list[Row]) -> Row:
-    """The accepted pipeline with the best mean; if none was accepted, the plain baseline: noise is no progress."""
-    return next((row for row in rows if row.accepted), next(row for row in rows if row.label == "plain linear"))
+    """The best mean among what was accepted and the baselines: what leads by noise alone is no progress."""
+    return next(row for row in rows if row.accepted or not row.votes)
 
 
 def leaderboard_text(rows: list[Row], data: Dataset) -> str:
@@ -65,15 +62,14 @@ def leaderboard_text(rows: list[Row], data: Dataset) -> str:
     accepted, tried = sum(row.accepted for row in rows), sum(bool(row.votes) for row in rows)
     lines += ["", f"{accepted} of {tried} pipelines beat what they improve on by more than noise, in 2 of 3 votes"
               " (cross-validation, bootstrap, held-out rows)."]  # fmt: skip
-    if not accepted:
-        lines.append("So the plain linear baseline stays the best that can be defended.")
+    if not best.votes:
+        lines.append(f"So the {best.label} baseline stays the best that can be defended.")
     return "\n".join(lines)
 
 
 def write_best(row: Row, data: Dataset, folder: Path) -> Path:
     """Write the best pipeline's file, with the scores that it must find again when it is run by itself."""
-    spec = row.spec if row.spec is not None else plain_linear(data.columns.classify)
-    recorded = {"fitted": fitted_score(spec, data), "mean": row.mean, "spread": row.spread}
+    recorded = {"fitted": fitted_score(row.spec, data), "mean": row.mean, "spread": row.spread}
     path = folder / "best_pipeline.py"
-    path.write_text(render(spec, data, folder, recorded), encoding="utf-8")
+    path.write_text(render(row.spec, data, folder, recorded), encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""Three ways to ask whether a pipeline is better than its reference by more than noise.
+"""Three ways to ask whether a pipeline is better than another one by more than noise.
 
 The rules, and why three: each is fooled by other accidents.
 
@@ -7,7 +7,8 @@ The rules, and why three: each is fooled by other accidents.
 - *bootstrap*: ahead in at least 12 of 15 resamples, each scored on the rows that it left out;
 - *held out*: fitted on all development rows, ahead on the rows nobody else looks at, by more than one standard error.
 
-A gain below 0.003 of the score is not worth another pipeline, however certain it is.
+A gain below 0.003 of the score is not worth another pipeline, however certain it is. A voter accepts a pipeline that is
+better in this sense than both its reference and the dummy: what beats a bad model may still be worthless.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.utils import resample
 
 from examples.model_search.artifacts import Spec
@@ -30,7 +30,7 @@ ENOUGH = 12
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one method says: how far ahead of the reference, and how much of that may be noise."""
+    """What one method says: how far ahead of the other one, and how much of that may be noise."""
 
     accept: bool
     ahead: float
@@ -39,9 +39,9 @@ class Opinion:
 
 
 @lru_cache(maxsize=512)
-def scored_folds(data: Dataset, spec: Spec | None) -> Folds:
-    """Cross-validation of a spec, remembered; None is the dummy."""
-    return cross_validate(_model(data, spec), data.x, data.y, data.columns)
+def scored_folds(data: Dataset, spec: Spec) -> Folds:
+    """Cross-validation of a spec, remembered."""
+    return cross_validate(build(spec, data.columns), data.x, data.y, data.columns)
 
 
 def by_cross_validation(data: Dataset, spec: Spec, reference: Spec) -> Opinion:
@@ -50,12 +50,8 @@ def by_cross_validation(data: Dataset, spec: Spec, reference: Spec) -> Opinion:
     splits = len(folds(data.y, data.columns)) // REPEATS
     ahead = float(np.mean(difference))
     noise = float(np.sqrt((1 / len(difference) + 1 / (splits - 1)) * np.var(difference, ddof=1)))
-    return Opinion(
-        ahead > max(noise, MIN_GAIN),
-        ahead,
-        noise,
-        f"ahead by {ahead:+.4f} over {len(difference)} folds, noise {noise:.4f}",
-    )
+    reason = f"ahead by {ahead:+.4f} over {len(difference)} folds, noise {noise:.4f}"
+    return Opinion(ahead > max(noise, MIN_GAIN), ahead, noise, reason)
 
 
 def by_bootstrap(data: Dataset, spec: Spec, reference: Spec) -> Opinion:
@@ -63,12 +59,8 @@ def by_bootstrap(data: Dataset, spec: Spec, reference: Spec) -> Opinion:
     difference = _bootstrap(data, spec) - _bootstrap(data, reference)
     wins, ahead = int(np.sum(difference > 0)), float(np.mean(difference))
     noise = float(np.std(difference, ddof=1))
-    return Opinion(
-        wins >= ENOUGH and ahead > MIN_GAIN,
-        ahead,
-        noise,
-        f"ahead in {wins} of {RESAMPLES} resamples, {ahead:+.4f} on average",
-    )
+    reason = f"ahead in {wins} of {RESAMPLES} resamples, {ahead:+.4f} on average"
+    return Opinion(wins >= ENOUGH and ahead > MIN_GAIN, ahead, noise, reason)
 
 
 def by_held_out(data: Dataset, spec: Spec, reference: Spec) -> Opinion:
@@ -76,8 +68,8 @@ def by_held_out(data: Dataset, spec: Spec, reference: Spec) -> Opinion:
     difference = _row_losses(data, reference) - _row_losses(data, spec)
     ahead = float(np.mean(difference))
     noise = float(np.std(difference, ddof=1) / np.sqrt(len(difference)))
-    rows = f"{len(difference)} held-out rows"
-    return Opinion(ahead > max(noise, MIN_GAIN), ahead, noise, f"ahead by {ahead:+.4f} on {rows}, noise {noise:.4f}")
+    reason = f"ahead by {ahead:+.4f} on {len(difference)} held-out rows, noise {noise:.4f}"
+    return Opinion(ahead > max(noise, MIN_GAIN), ahead, noise, reason)
 
 
 @lru_cache(maxsize=512)
@@ -87,7 +79,7 @@ def _bootstrap(data: Dataset, spec: Spec) -> Any:
         groups = data.y if data.columns.classify else None
         chosen = resample(np.arange(len(data.y)), random_state=1_000 * data.columns.seed + number, stratify=groups)
         left_out = np.setdiff1d(np.arange(len(data.y)), chosen)
-        fitted = _model(data, spec).fit(data.x.iloc[chosen], data.y.iloc[chosen])
+        fitted = build(spec, data.columns).fit(data.x.iloc[chosen], data.y.iloc[chosen])
         scores.append(score(data.y.iloc[left_out], fitted.predict(data.x.iloc[left_out]), data.columns))
     return np.array(scores)
 
@@ -96,20 +88,9 @@ def _bootstrap(data: Dataset, spec: Spec) -> Any:
 def _row_losses(data: Dataset, spec: Spec) -> Any:
     """One loss per held-out row, whose mean is 1 - score."""
     truth = data.held_y.to_numpy()
-    guess = _model(data, spec).fit(data.x, data.y).predict(data.held_x)
+    guess = build(spec, data.columns).fit(data.x, data.y).predict(data.held_x)
     if not data.columns.classify:
         return (guess - truth) ** 2 / np.var(truth)
     counts = data.held_y.value_counts()
     weights = data.held_y.map(len(truth) / (len(counts) * counts)).to_numpy()
     return (guess != truth) * weights
-
-
-def held_out_score(data: Dataset, spec: Spec) -> float:
-    """The score on the held-out rows."""
-    return 1 - float(np.mean(_row_losses(data, spec)))
-
-
-def _model(data: Dataset, spec: Spec | None) -> Any:
-    if spec is not None:
-        return build(spec, data.columns)
-    return DummyClassifier(strategy="prior") if data.columns.classify else DummyRegressor()

@@ -5,7 +5,7 @@ from stigmergy.agents.builder import AgentBuilder
 from stigmergy.agents.context import Context
 from stigmergy.agents.roster import Roster
 from stigmergy.agents.subscribe import ancestor
-from stigmergy.blackboard.artifact import Artifact, Opaque
+from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing, ContextProvider, ContextRequest
 from stigmergy.blackboard.component import (
     ACCEPT,
@@ -24,6 +24,7 @@ from stigmergy.blackboard.component import (
 )
 from stigmergy.blackboard.definitions import Limits, Retry
 from stigmergy.blackboard.errors import StigmergyError
+from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.report import Report
 from stigmergy.blackboard.types import artifact_type
 from stigmergy.blackboard.view import View, read

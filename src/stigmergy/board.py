@@ -1,7 +1,6 @@
 """The Blackboard: a roster plus a store."""
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast
@@ -17,15 +16,15 @@ from stigmergy.blackboard.artifacts import envelope
 from stigmergy.blackboard.briefing import ContextProvider
 from stigmergy.blackboard.clock import Clock, SystemClock
 from stigmergy.blackboard.component import Component
-from stigmergy.blackboard.decider import DEFAULT_RUN, Decider, Enrolment
+from stigmergy.blackboard.decider import DEFAULT_RUN, Decider
 from stigmergy.blackboard.decision import Draft
 from stigmergy.blackboard.definitions import AgentSpec, Limits
 from stigmergy.blackboard.drafting import draft_of
 from stigmergy.blackboard.durations import Seconds, in_seconds
-from stigmergy.blackboard.errors import BadComponent, BoardBroken, BoardClosed, UseContext, WrongLoop
-from stigmergy.blackboard.events import Event, Priority, Published, Reason, Visibility
-from stigmergy.blackboard.fingerprints import fingerprint, shape
-from stigmergy.blackboard.fold import Folded, fold
+from stigmergy.blackboard.enrolment import enrolments_of
+from stigmergy.blackboard.errors import BoardBroken, BoardClosed, UseContext, WrongLoop
+from stigmergy.blackboard.events import Event, Priority, Published, Visibility
+from stigmergy.blackboard.fold import fold
 from stigmergy.blackboard.matching import Index
 from stigmergy.blackboard.observers import Observers
 from stigmergy.blackboard.owner import WINDOW, Goal, Owner
@@ -37,6 +36,7 @@ from stigmergy.blackboard.stores.choose import store_for
 from stigmergy.blackboard.types import TypeTable, type_of
 from stigmergy.blackboard.view import Source, View, ref_in
 from stigmergy.blackboard.where import Filter, matches, parse_where
+from stigmergy.loop import in_a_loop
 from stigmergy.seeds import read_seeds
 from stigmergy.version import VERSION
 
@@ -94,7 +94,7 @@ class Blackboard(Roster, View):
         self._owner: Owner | None = None
         self._closed = False
         self._defined: tuple[tuple[Agent, AgentSpec], ...] = ()
-        self._changed = True
+        self._changed = self._refold = True
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._busy = 0
@@ -108,18 +108,19 @@ class Blackboard(Roster, View):
         self._changed = True
 
     def add(self, component: Component[Any], /) -> None:
-        """Let a component take part; before the board is opened.
+        """Let a component take part; one that comes late is shown the whole log first.
 
         Raises:
-            BadComponent: it breaks the contract, or the board is open already.
+            BadComponent: it breaks the contract.
         """
-        if getattr(self, "_owner", None) is not None:
-            raise BadComponent(f"component {component.name!r} comes too late: the board is open. Close it first.")
         super().add(component)
+        self._changed = self._refold = True
 
     def _definitions_changed(self) -> bool:
         """A fluent agent is changed in place until it has its body, so that specs are compared too."""
-        return self._changed or any(agent.spec is not spec for agent, spec in self._defined if agent.means.function is None)
+        return self._changed or any(
+            agent.spec is not spec for agent, spec in self._defined if agent.means.function is None
+        )
 
     # -- opening --------------------------------------------------------------------------------------------------
 
@@ -156,14 +157,16 @@ class Blackboard(Roster, View):
             await self._take_over()
             await self._store.open()
             self._reader = self._store.reader()
-        elif self._owner is not None and self._owner.running:
-            raise UseContext("agents cannot be added while the board runs. Define them before.")
+        elif self._owner is not None:
+            if self._owner.running:
+                raise UseContext("nothing can be defined while the board runs. Define it before.")
+            await self._owner.durable(self._owner.writer.last)
         self._own(opening=opening)
 
     async def _take_over(self) -> None:
         """A notebook cell that is run again makes a second board on one file: the idle first one gives it up."""
         other = _live.get(self._store.name)
-        if other is not None and other is not self and not other._busy and other._store.name != "memory":  # noqa: SLF001
+        if other is not None and other is not self and not other._busy and other._store.name != "memory":
             await other.close()
         if self._store.name != "memory":
             _live[self._store.name] = self
@@ -171,10 +174,9 @@ class Blackboard(Roster, View):
     def _own(self, *, opening: bool) -> None:
         """Fold the log (or keep what is folded) and build the decider for the agents of now."""
         reader = cast("Reader", self._reader)
-        for name in (types := self.types).names():
-            self._table.add(cast("Any", types.get(name)).model)
+        self._table.update(self.types)
         specs = [agent.spec for agent in self.agents]
-        if self._owner is None:
+        if self._owner is None or self._refold:
             folded = fold(reader, Observers(self.components), self._envelope)
         else:
             folded = self._owner.folded
@@ -183,28 +185,15 @@ class Blackboard(Roster, View):
         decider = Decider(folded.state, index, folded.observers, past, self.limits or Limits())
         worker = BodyWorker(self.agents, self._table, self.context)
         owner = self._owner = Owner(self._store, reader, decider, folded, past, worker, self._clock, self.concurrency)
-        enrolments = self._enrolments(folded, specs, opening=opening)
+        phase_of = getattr(self.context, "phase_of", None)
+        known = folded.state.fingerprints
+        enrolments = enrolments_of(specs, self.components, known, phase_of, opening=opening)
         if opening:
             owner.record(decider.open(VERSION, self._durability, WINDOW, self._clock.now(), enrolments))
         elif enrolments:
             owner.record(decider.enroll(enrolments, self._clock.now()))
         self._defined = tuple((agent, agent.spec) for agent in self.agents)
-        self._changed = False
-
-    def _enrolments(self, folded: Folded, specs: Sequence[AgentSpec], *, opening: bool) -> list[Enrolment]:
-        known = folded.state.fingerprints
-        phase_of = getattr(self.context, "phase_of", None)
-        found: list[Enrolment] = []
-        for spec in specs:
-            print_ = fingerprint(spec)
-            if opening or known.get(spec.name) != print_:
-                shapes = {s.id: shape(s) for s in spec.subscriptions}
-                phase = spec.phase or (phase_of(spec) if phase_of is not None else None)
-                found.append(Enrolment(spec.name, "agent", print_, shapes, phase))
-        for c in self.components:
-            if opening:
-                found.append(Enrolment(c.name, "component", f"{type(c).__name__} {c.version}", {}))
-        return found
+        self._changed = self._refold = False
 
     def _envelope(self, event: Published) -> Artifact[Any]:
         return envelope(event, self._table.decode(event.type, event.version, event.payload))
@@ -213,13 +202,9 @@ class Blackboard(Roster, View):
         if self._reader is None:
             self._reader = self._store.reader()
         subscriptions = self._owner.decider.index.subscriptions if self._owner is not None else {}
-        return Source(self._reader, self._types_for_reading(), self._store.name, None, self.limits, subscriptions)
-
-    def _types_for_reading(self) -> TypeTable:
         if self._owner is None:
-            for name in (types := self.types).names():
-                self._table.add(cast("Any", types.get(name)).model)
-        return self._table
+            self._table.update(self.types)
+        return Source(self._reader, self._table, self._store.name, None, self.limits, subscriptions)
 
     # -- verbs ----------------------------------------------------------------------------------------------------
 
@@ -282,13 +267,12 @@ class Blackboard(Roster, View):
 
     async def _publish(self, drafts: Sequence[Draft]) -> list[Artifact[Any]]:
         async def verb(owner: Owner) -> list[Artifact[Any]]:
-            return [envelope(owner.published(id), d.payload) for id, d in zip(await owner.publish(drafts), drafts)]
+            ids = await owner.publish(drafts)
+            return [envelope(owner.past.published(id), d.payload) for id, d in zip(ids, drafts, strict=True)]
 
         return cast("list[Artifact[Any]]", await self._during(verb))
 
-    async def run_until_idle(
-        self, *, timeout: Seconds | None = None, horizon: Seconds | None = 60.0
-    ) -> Report:
+    async def run_until_idle(self, *, timeout: Seconds | None = None, horizon: Seconds | None = 60.0) -> Report:
         """Run agents until nothing is left to do; can be called again and again.
 
         Args:
@@ -331,18 +315,16 @@ class Blackboard(Roster, View):
             except TimeoutError:
                 if limit is None:
                     raise
-                reason, detail = "timeout", f"{limit:g} s"
+                reason = "timeout"
+                detail = f"{limit:g} s"
                 owner.record(owner.decider.idle(reason, detail, self._clock.now()))
                 await owner.durable(owner.writer.last)
-            return self._report(owner, reason, detail)
+            return report_of(
+                owner.folded.ledger, owner.folded.state, store=self._store.name, ref=ref_in(owner.reader),
+                limits=self.limits, subscriptions=owner.decider.index.subscriptions, reason=reason, detail=detail,
+            )  # fmt: skip
 
         return cast("Report", await self._during(verb))
-
-    def _report(self, owner: Owner, reason: Reason, detail: str) -> Report:
-        return report_of(
-            owner.folded.ledger, owner.folded.state, store=self._store.name, ref=ref_in(cast("Reader", self._reader)),
-            limits=self.limits, subscriptions=owner.decider.index.subscriptions, reason=reason, detail=detail,
-        )  # fmt: skip
 
     def run_sync(self, *seeds: BaseModel, timeout: Seconds | None = None) -> Report:
         """Publish the seeds and run until idle, from a script, a test or a notebook cell."""
@@ -352,7 +334,7 @@ class Blackboard(Roster, View):
                 await self.publish_many(seeds)
             return await self.run_until_idle(timeout=timeout)
 
-        return cast("Report", _in_a_loop(both))
+        return in_a_loop(both)
 
     async def cancel(self, *ids: int, reason: str = "asked for") -> None:
         """End open activations as cancelled; their bodies are stopped."""
@@ -387,7 +369,7 @@ class Blackboard(Roster, View):
         try:
             while True:
                 news.clear()
-                for row in owner.reader().events(after, owner.writer.durable):
+                for row in owner.reader.events(after, owner.writer.durable):
                     after = row.seq
                     yield decode(row)
                 await news.wait()
@@ -421,26 +403,3 @@ class Blackboard(Roster, View):
         state = "running" if self._busy else "closed" if self._closed else "idle"
         artifacts = f"{self._owner.folded.ledger.artifacts:,}"
         return f"Blackboard({self._store.name!r}, {len(self.agents)} agents, {artifacts} artifacts, {state})"
-
-
-def _in_a_loop(main: Callable[[], Any]) -> Any:
-    """Run to the end, in a loop of its own; in a thread of its own if a loop runs here already (as in Jupyter)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(main())
-    outcome: list[Any] = []
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(asyncio.run(main()))
-        except BaseException as error:  # noqa: BLE001  raised again in the caller's thread
-            raised.append(error)
-
-    thread = threading.Thread(target=run, name="stigmergy run_sync")
-    thread.start()
-    thread.join()
-    if raised:
-        raise raised[0]
-    return outcome[0]

@@ -75,9 +75,7 @@ class Context(ContextMark):
         return f"stigmergy-{self.run}-{self._job.desk.chain(self._job)[-1]}-{key}"
 
     @overload
-    async def call(
-        self, key: str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> R: ...
+    async def call(self, key: str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
     async def call(self, key: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     async def call(self, key: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -111,7 +109,9 @@ class Context(ContextMark):
 
     def _announce(self, key: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
         if self._threaded:
-            raise UseContext(f"{self.agent_name!r} is a plain function in a thread; make it async def to journal effects.")
+            raise UseContext(
+                f"{self.agent_name!r} is a plain function in a thread; make it async def to journal effects."
+            )
         if key in self._used:
             raise DuplicateCall(f'call "{key}" is used twice in {self.agent_name!r}. Give each effect its own key.')
         self._used.add(key)
@@ -138,7 +138,9 @@ class Context(ContextMark):
         except Exception as error:
             info = ErrorInfo(type(error).__name__, str(error))
             seconds = perf_counter() - started
-            await desk.called(job, calling, Called(activation=job.id, key=key, outcome="failed", error=info, seconds=seconds))
+            await desk.called(
+                job, calling, Called(activation=job.id, key=key, outcome="failed", error=info, seconds=seconds)
+            )
             raise
         # No await between the return of the function and its record, so that a cancellation cannot fall between.
         seconds = perf_counter() - started
@@ -202,7 +204,7 @@ def _decoder(fn: Callable[..., Any]) -> TypeAdapter[Any]:
         return TypeAdapter(JsonValue if returns in (Any, object) else returns)
     except PydanticSchemaGenerationError as error:
         raise NotJournalable(
-            f"{getattr(fn, '__qualname__', fn)!r} returns {returns!r}, which cannot be recorded. Return a model or JSON."
+            f"{getattr(fn, '__qualname__', fn)!r} returns {returns!r}, which cannot be recorded. Return a model."
         ) from error
 
 

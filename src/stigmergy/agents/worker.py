@@ -168,9 +168,8 @@ class BodyWorker:
         for payload in _flat(returned, spec):
             output = plan.outputs.get(type(payload)) or _declared(spec, payload)
             counts[output.type_name] = counts.get(output.type_name, 0) + 1
-            if output.where.predicates or output.where.equals:
-                if not matches(output.where, payload):
-                    continue
+            if (output.where.predicates or output.where.equals) and not matches(output.where, payload):
+                continue
             drafts.append(self._draft(
                 payload, tags=output.tags, visibility=output.visibility, review_by=output.review_by,
             ))  # fmt: skip
@@ -207,7 +206,7 @@ def _declared(spec: AgentSpec, payload: BaseModel) -> Output:
     if output is None:
         declared = " | ".join(o.type_name for o in spec.outputs) or "nothing"
         raise UndeclaredOutput(
-            f"{spec.name!r} returned {name} but publishes {declared}. Add it to .publishes() or to the return annotation."
+            f"{spec.name!r} returned {name} but publishes {declared}. Add it to .publishes() or to the annotation."
         )
     return output
 

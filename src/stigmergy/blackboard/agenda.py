@@ -9,7 +9,7 @@ place. Entries that went stale are dropped when they surface.
 
 from heapq import heappop, heappush
 
-from stigmergy.blackboard.state import Activation
+from stigmergy.blackboard.records import Activation
 
 WEIGHT = {"low": -60.0, "medium": 0.0, "high": 600.0, "critical": 3600.0}
 """Seconds of waiting that a priority is worth against medium."""

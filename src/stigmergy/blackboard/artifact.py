@@ -2,21 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, JsonValue, RootModel
+from pydantic import BaseModel
+from pydantic_core import to_json
 from typing_extensions import TypeVar as DefaultTypeVar
 
 from stigmergy.blackboard.events import Priority, Visibility
+from stigmergy.blackboard.opaque import Opaque
+from stigmergy.blackboard.types import type_of
 
 U = TypeVar("U", bound=BaseModel)
 T_co = DefaultTypeVar("T_co", bound=BaseModel, covariant=True, default=BaseModel)
-
-
-class Opaque(RootModel[JsonValue]):
-    """The payload of a type that this program has no class for: its JSON, unread."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +59,16 @@ class Artifact(Generic[T_co]):
 
         Types are the same when their stable name is: a class defined again in a notebook cell still matches.
         """
-        if isinstance(self.payload, model):
-            return self.payload
-        name = (model.__dict__.get("__artifact_type__") or (model.__name__,))[0]
-        if name != self.type_name:
+        payload = self.payload
+        if isinstance(payload, model):
+            return payload
+        kind = type_of(model)
+        if kind.name != self.type_name:
             return None
-        return model.model_validate_json(self.payload.model_dump_json(by_alias=True))
+        if isinstance(payload, Opaque):
+            return cast("U", kind.decode_version(self.version, to_json(payload.root)))
+        held = type_of(type(payload))
+        return cast("U", kind.decode_version(held.version, held.encode(payload)[1]))
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{k}={_short(v)}" for k, v in list(self.payload)[:4]) if self.payload is not None else ""

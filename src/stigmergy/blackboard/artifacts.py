@@ -115,6 +115,7 @@ class Artifacts(Sequence[Artifact[T_co]]):
         self._query = query
         self._limit = limit
         self._total: int | None = None
+        self._length: int | None = None
         self._starts = [0]
         """The position before each page that was reached so far."""
         self._page: tuple[int, list[Artifact[T_co]]] = (-1, [])
@@ -132,7 +133,12 @@ class Artifacts(Sequence[Artifact[T_co]]):
         return self._total
 
     def __len__(self) -> int:
-        return self.total if self._limit is None else min(self._limit, self.total)
+        if self._limit is None:
+            return self.total
+        if self._length is None:
+            listed = islice(self._query.positions(), self._limit)
+            self._length = sum(1 for _ in listed) if self._total is None else min(self._limit, self._total)
+        return self._length
 
     def __bool__(self) -> bool:
         return next(iter(self), None) is not None

@@ -5,41 +5,27 @@ A method that raises has decided nothing. An empty list means that nothing had t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Literal
 
 from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.artifact import Artifact
-from stigmergy.blackboard.decision import OUTSIDE, Draft, Origin, request_of
-from stigmergy.blackboard.definitions import ONCE, Retry
-from stigmergy.blackboard.errors import CallRefused, NotFound, StigmergyError, WrongFanOut
+from stigmergy.blackboard.decision import OUTSIDE, Draft, Origin
+from stigmergy.blackboard.definitions import ONCE
+from stigmergy.blackboard.enrolment import Enrolment
+from stigmergy.blackboard.errors import NotFound, StigmergyError
 from stigmergy.blackboard.events import ErrorInfo, Event, Reason
 from stigmergy.blackboard.matching import Candidate, Place
-from stigmergy.blackboard.offers import Offers
-from stigmergy.blackboard.state import Activation
+from stigmergy.blackboard.running import Running
 from stigmergy.blackboard.timers import Timer
 
-FailureKind = Literal["error", "timeout", "interrupted", "crashed", "rejected"]
 DEFAULT_RUN = "main"
 Late = tuple[dict[str, int], dict[str, list[Artifact[Any]]], list[tuple[int, Artifact[Any]]]]
 """What those that enroll are late for: subscription -> after which position it missed artifacts, subscription -> what
 waits in places that changed, and the artifacts offered since, with where."""
 
 
-@dataclass(frozen=True, slots=True)
-class Enrolment:
-    """An agent or component that takes part from now on."""
-
-    name: str
-    role: Literal["agent", "component"]
-    fingerprint: str
-    shapes: dict[str, str]
-    phase: str | None = None
-
-
-class Decider(Offers):
+class Decider(Running):
     """Decides everything that happens on one board."""
 
     # -- publishing -----------------------------------------------------------------------------------------------
@@ -56,25 +42,6 @@ class Decider(Offers):
         for d, m in zip(new, matches, strict=True):
             self._publish(d, origin, m, d.run or origin.run or DEFAULT_RUN)
         return self._finish()
-
-    def origin_of(self, activation: int) -> Origin:
-        """What the artifacts of an open activation inherit."""
-        a = self.state.activations[activation]
-        return Origin(a.agent, a.id, a.run, a.root, a.depth + 1, self._ancestors(a))
-
-    def _ancestors(self, a: Activation) -> dict[str, int]:
-        """Nearest ancestors by type, of the types that some join asks for; where inputs disagree there is none."""
-        if not self.index.ancestors:
-            return {}
-        found: dict[str, int] = {}
-        ambiguous: set[str] = set()
-        for id in a.inputs:
-            alive = self.state.alive[id]
-            mine = {**alive.ancestors, **({alive.type: id} if alive.type in self.index.ancestors else {})}
-            for type_name, ancestor in mine.items():
-                if found.setdefault(type_name, ancestor) != ancestor:
-                    ambiguous.add(type_name)
-        return {t: i for t, i in found.items() if t not in ambiguous}
 
     def release(self, artifact: int, by: str, now: float) -> list[Event]:
         """Offer a held artifact.
@@ -111,294 +78,6 @@ class Decider(Offers):
         held = self.state.held.get(artifact)
         return held is not None and held.by == place.agent.name
 
-    # -- running --------------------------------------------------------------------------------------------------
-
-    def claim(self, now: float, worker: str = "") -> tuple[list[Event], Activation | None]:
-        """Give the next activation to a worker: the events, and the activation if there is one to run."""
-        self._begin(now)
-        claimed = self._next_suspect()
-        if claimed is None and not self.suspects:
-            claimed = self._next()
-        if claimed is not None:
-            a = self.state.activations[claimed]
-            alone = a.suspect
-            self._emit(
-                ev.Claimed(epoch=self.state.epoch, worker=worker, attempt=a.attempts + 1, alone=alone), claimed
-            )
-            timeout = self.index.agents[a.agent].timeout
-            if timeout is not None:
-                self.timers.push(self._at + timeout, "timeout", a.id, str(a.fence))
-        events = self._finish()
-        return events, self.state.activations.get(claimed) if claimed is not None else None
-
-    def _next_suspect(self) -> int | None:
-        """After a crash, what was running then runs alone, one after the other, so that the guilty one is known.
-
-        Who was alone in a crash before comes last, so that a process that is killed from outside blames nobody soon.
-        """
-        if self.state.running:
-            return None
-        for id in sorted(self.suspects, key=lambda i: (self.state.activations[i].crashes, i)):
-            a = self.state.activations[id]
-            self.suspects.remove(id)
-            if not self.state.run(a.run).closed:
-                self.agenda.occupy(a.agent)
-                return id
-            self.parked[id] = "closed"
-        return None
-
-    def _next(self) -> int | None:
-        running = self.state.running
-        if len(running) == 1 and self.state.activations[next(iter(running))].alone:
-            return None
-        while (id := self.agenda.take()) is not None:
-            a = self.state.activations[id]
-            if self.state.run(a.run).closed:
-                self.parked[id] = "closed"
-                self.agenda.free(a.agent)
-            elif why := self._over(a):
-                self.parked[id] = why
-                self.agenda.free(a.agent)
-            elif not self.observers.admitting or self._admitted(a):
-                return id
-        return None
-
-    def _over(self, a: Activation) -> str:
-        """The limit that keeps an activation from starting; "" if there is none. What once started goes on."""
-        run, limits = self.state.run(a.run), self.limits
-        if a.fence:
-            return ""
-        if limits.activations is not None and run.activations >= limits.activations:
-            return f"activations {run.activations:,} of {limits.activations:,}"
-        if limits.depth is not None and a.depth > limits.depth:
-            return f"depth {a.depth:,} of {limits.depth:,}"
-        if limits.seconds is not None and run.seconds >= limits.seconds:
-            return f"seconds {run.seconds:.1f} of {limits.seconds:.1f}"
-        if limits.tokens is not None and run.tokens >= limits.tokens:
-            return f"tokens {run.tokens:,} of {limits.tokens:,}"
-        if limits.cost is not None and Decimal(run.cost) >= Decimal(limits.cost):
-            return f"cost ${run.cost} of ${limits.cost}"
-        return ""
-
-    def _admitted(self, a: Activation) -> bool:
-        name, answer = self._ask(request_of(a))
-        if isinstance(answer, cp.Admit):
-            return True
-        self.agenda.free(a.agent)
-        if isinstance(answer, cp.Hold):
-            self._emit(ev.Held(by=name, reason=answer.reason, until=answer.until), a.id)
-            self._held.setdefault(name, {})[a.id] = None
-            if answer.until is not None:
-                self.timers.push(answer.until, "hold", a.id)
-        else:
-            self._emit(ev.Ended(outcome="skipped", reason=f"{name}: {answer.reason}"), a.id)
-        return False
-
-    def _ask(self, request: cp.ActivationRequest | cp.CallRequest) -> tuple[str, cp.Admission]:
-        """The first component that does not admit, and its answer. One that raised denies everything: fail closed."""
-        for c in self.observers.admitting:
-            answer = self._admission(c, request)
-            if not isinstance(answer, cp.Admit):
-                return c.name, answer
-        return "", cp.ADMIT
-
-    def _admission(self, c: cp.Component[Any], request: cp.ActivationRequest | cp.CallRequest) -> cp.Admission:
-        if c.name not in self.observers.faulted:
-            try:
-                answer = c.admit(self.observers.states[c.name], request)
-                if not isinstance(answer, cp.Admission):
-                    raise TypeError(f"admit() returned {answer!r}, not ADMIT, Hold or Deny")
-                return answer
-            except Exception as error:  # noqa: BLE001  user code: the component is taken out of service, on record
-                self._fault(c.name, error, self.state.seq)
-        return cp.Deny("the component failed, so nothing is admitted")
-
-    def _ask_again(self, name: str) -> None:
-        """Offer again what a component holds, oldest first, until it holds one again; who is denied now is told so
-        by everybody's next claim. What a component holds when it breaks stays held."""
-        held = self._held.get(name, {})
-        for id in sorted(held, key=lambda i: (self.state.activations[i].at, i)):
-            answer = self._admission(self.observers.components[name], request_of(self.state.activations[id]))
-            if isinstance(answer, cp.Hold) or name in self.observers.faulted:
-                break
-            del held[id]
-            self._emit(ev.Released(by=name), id)
-
-    def complete(
-        self, id: int, fence: int, drafts: Sequence[Draft], seconds: float, now: float, retry: Retry = ONCE
-    ) -> list[Event]:
-        """Record that a body ended well, with its outputs: all of them or none.
-
-        Raises:
-            PublishError: an output is refused; the caller records the failure.
-        """
-        a = self._held_by_worker(id, fence)
-        if a is None:
-            return []
-        self._begin(now)
-        limit = self.limits.fan_out
-        if limit is not None and len(drafts) > limit:
-            raise WrongFanOut(f"{a.agent!r} returned {len(drafts):,} outputs; the limit is {limit:,} per activation.")
-        new = self._check(drafts, a.run)
-        origin = self.origin_of(id)
-        matches = [self._match(d, origin) for d in new]
-        for c in self.observers.reviewing:
-            verdict = self._review(c, a, drafts)
-            if isinstance(verdict, cp.Reject):
-                error = ErrorInfo("Rejected", f"{c.name}: {verdict.feedback}")
-                self._fail(a, "rejected", error, seconds, retry if verdict.retry else ONCE, verdict.feedback)
-                return self._finish()
-        self._emit(ev.Completed(outputs=len(new), seconds=seconds), id)
-        self.agenda.free(a.agent)
-        for d, m in zip(new, matches, strict=True):
-            self._publish(d, origin, m, d.run or a.run)
-        return self._finish()
-
-    def _review(self, c: cp.Component[Any], a: Activation, drafts: Sequence[Draft]) -> cp.Verdict:
-        if c.name in self.observers.faulted:
-            return cp.Reject("the component failed, so nothing passes its review")
-        try:
-            verdict = c.review(self.observers.states[c.name], request_of(a), tuple(d.payload for d in drafts))
-            if not isinstance(verdict, cp.Verdict):
-                raise TypeError(f"review() returned {verdict!r}, not ACCEPT or Reject")
-            return verdict
-        except Exception as error:  # noqa: BLE001  user code: the component is taken out of service, on record
-            self._fault(c.name, error, self.state.seq)
-            return cp.Reject(f"review raised {type(error).__name__}: {error}")
-
-    def _held_by_worker(self, id: int, fence: int) -> Activation | None:
-        a = self.state.activations.get(id)
-        return a if a is not None and a.status == "running" and a.fence == fence else None
-
-    def fail(
-        self, id: int, fence: int, error: ErrorInfo, seconds: float, now: float, retry: Retry = ONCE,
-        kind: FailureKind = "error", *, keeps_place: bool = False,
-    ) -> list[Event]:  # fmt: skip
-        """Record that an attempt ended badly: it is repeated later, or it is a dead letter.
-
-        Args:
-            keeps_place: the body cannot be stopped and still runs; `freed` is called when it has ended.
-        """
-        a = self._held_by_worker(id, fence)
-        if a is None:
-            return []
-        self._begin(now)
-        self._fail(a, kind, error, seconds, retry, "", keeps_place=keeps_place)
-        return self._finish()
-
-    def _fail(
-        self, a: Activation, kind: FailureKind, error: ErrorInfo, seconds: float, retry: Retry, feedback: str,
-        *, keeps_place: bool = False,
-    ) -> None:  # fmt: skip
-        attempts = a.attempts + 1
-        guilty = kind == "crashed" and a.alone
-        if not keeps_place:
-            self.agenda.free(a.agent)
-        retry_at: float | None = None
-        reason = f"{attempts} attempts" if attempts > 1 else ""
-        if kind in ("interrupted", "crashed"):
-            retry_at = self._at
-            spec = self.index.agents.get(a.agent)
-            if guilty and spec is not None and a.crashes + 1 >= spec.max_crashes:
-                retry_at, reason = None, "kills_process"
-        elif attempts < retry.attempts:
-            retry_at = self._at + retry.delay(attempts)
-        event = ev.Failed(
-            kind=kind, error=error, seconds=seconds, retry_at=retry_at, guilty=guilty, feedback=feedback
-        )
-        self._emit(event, a.id)
-        if retry_at is None:
-            self._end(a.id, "dead_letter", reason, error)
-        elif retry_at > self._at:
-            self.timers.push(retry_at, "retry", a.id)
-
-    def freed(self, agent: str) -> None:
-        """A body that had been given up has really ended."""
-        self.agenda.free(agent)
-
-    def cancel(self, ids: Sequence[int], reason: str, now: float) -> list[Event]:
-        """End open activations as cancelled."""
-        self._begin(now)
-        for id in ids:
-            if id in self.state.activations:
-                self._end(id, "cancelled", reason)
-        return self._finish()
-
-    def redrive(self, id: int, now: float) -> list[Event]:
-        """Try a dead letter again, with the same inputs.
-
-        Raises:
-            NotFound: there is no such activation, or its agent is not here.
-        """
-        self._begin(now)
-        self._redrive(id)
-        return self._finish()
-
-    def _redrive(self, id: int) -> None:
-        now = {e.seq: e for e in self._events}
-        old = now.get(id) or self.past.event(id)
-        follows = [*self.past.following(id), *(e for e in self._events if e.cause == id)]
-        ended = next((e for e in follows if isinstance(e, ev.Ended)), None)
-        if not isinstance(old, ev.Activated) or ended is None or ended.outcome == "skipped":
-            raise NotFound(f"{id} is no activation that failed. `show --dead-letters` lists what can be tried again.")
-        if any(isinstance(e, ev.Redriven) for e in follows):
-            raise NotFound(f"{id} was tried again already. Look at what became of that with `why {id}`.")
-        found = [now.get(i) or self.past.event(i) for i in old.inputs]
-        self._emit(ev.Redriven(outcome=ended.outcome), id)
-        self._recall([p for p in found if isinstance(p, ev.Published)], id)
-        self._activated(
-            ev.Activated(
-                agent=old.agent, subscription=old.subscription, inputs=old.inputs, slots=old.slots,
-                key=old.key, scope=old.scope, run=old.run, priority=old.priority, depth=old.depth,
-                blockers=self._blockers(old.inputs), redriven=id,
-            ),
-            old.inputs[-1],
-        )  # fmt: skip
-
-    def _recall(self, published: Sequence[ev.Published], cause: int) -> None:
-        kept = [
-            ev.Kept(
-                p.seq, p.type, p.run, p.producer, p.priority, p.depth, p.root or p.seq, p.at, p.ancestors, p.work,
-                p.blocking, p.phase,
-            )
-            for p in published
-        ]  # fmt: skip
-        self._emit(ev.Recalled(inputs=kept), cause)
-
-    # -- effects --------------------------------------------------------------------------------------------------
-
-    def calling(self, id: int, fence: int, event: ev.Calling, now: float) -> tuple[list[Event], str]:
-        """Announce an effect inside a running activation and reserve what it may cost.
-
-        Returns:
-            the events, and why a component does not admit the effect; "" = it may start.
-
-        Raises:
-            CallRefused: the activation is no longer this worker's.
-        """
-        a = self._held_by_worker(id, fence)
-        if a is None:
-            raise CallRefused(f"activation {id} is no longer this worker's; its effects are not started.")
-        self._begin(now)
-        if self.observers.admitting:
-            request = cp.CallRequest(request_of(a), event.key, event.name, event.cost, event.tokens)
-            name, answer = self._ask(request)
-            if not isinstance(answer, cp.Admit):
-                # Not raised: a component that broke when it was asked is an event of this decision.
-                return self._finish(), f"{name} refuses effect {event.key!r} of {a.agent!r}: {answer.reason}"
-        seq = self._emit(event, id)
-        if event.until is not None:
-            self.timers.push(event.until, "sleep", seq)
-        return self._finish(), ""
-
-    def called(self, calling: int, event: ev.Called, now: float) -> list[Event]:
-        """Record the outcome of an effect."""
-        if calling not in self.state.calls:
-            return []
-        self._begin(now)
-        self._emit(event, calling)
-        return self._finish()
-
     # -- time -----------------------------------------------------------------------------------------------------
 
     def wake(self, now: float) -> list[Event]:
@@ -420,7 +99,7 @@ class Decider(Offers):
             a = self.state.activations[id]
             spec = self.index.agents[a.agent]
             error = ErrorInfo("TimeoutError", f"no result after {spec.timeout:g} s")
-            self.stopped.append((id, a.agent))
+            self.stopped.append((a.fence, a.agent))
             self._fail(a, "timeout", error, self._at - a.claimed_at, spec.retry, "", keeps_place=True)
             return
         self._emit(ev.Rang(timer=timer.kind), id)
@@ -480,6 +159,8 @@ class Decider(Offers):
                 self.agenda.occupy(a.agent)
             error = ErrorInfo("Crashed", "the process ended while this was running")
             self._fail(a, "crashed", error, 0.0, ONCE, "")
+        for name, error in self.observers.unrecorded.items():
+            self._emit(ev.Faulted(component=name, error=error))
         for name in [name for name in self._held if name not in self.observers.components]:
             for id in self._held.pop(name):
                 self._emit(ev.Released(by=name), id)
@@ -520,7 +201,8 @@ class Decider(Offers):
                 if id in anew:
                     self._offer_anew(id, anew[id])
         for position, artifact in offered:
-            self._offer_to({id for id, after in missed.items() if position > after}, artifact)
+            subscriptions = {id for id, after in missed.items() if position > after}
+            self._offer_to(subscriptions, artifact, released=position > artifact.id)
 
     def _offer_anew(self, id: str, waiting: Sequence[Artifact[Any]]) -> None:
         """The shape of a subscription changed: what waits in its old places is offered to the new ones."""
@@ -536,15 +218,18 @@ class Decider(Offers):
         for artifact in waiting:
             self._offer_to({id}, artifact)
 
-    def _offer_to(self, subscriptions: set[str], artifact: Artifact[Any]) -> None:
+    def _offer_to(self, subscriptions: set[str], artifact: Artifact[Any], *, released: bool = False) -> None:
         event = self.past.event(artifact.id)
-        if not isinstance(event, ev.Published) or artifact.id in self.state.held:
+        if not isinstance(event, ev.Published):
             return
+        reviewer = event.held_by if artifact.id in self.state.held else ""
         candidate = Candidate(
-            event.type, artifact.payload, event.producer, event.tags, event.visibility, event.ancestors
+            event.type, artifact.payload, event.producer, event.tags, event.visibility, event.ancestors, reviewer
         )
         takes, _ = self.index.match(candidate, self._at, event.at)
         takes = [t for t in takes if t.place.subscription.id in subscriptions]
+        if released:
+            takes = [t for t in takes if t.place.agent.name != event.held_by]
         if takes and artifact.id not in self.state.alive:
             self._recall([event], artifact.id)
         for take in takes:

@@ -20,7 +20,8 @@ from stigmergy.blackboard.errors import BrokenOff
 from stigmergy.blackboard.events import ErrorInfo, Event, Faulted, Priority, Published, Visibility
 from stigmergy.blackboard.matching import Index
 from stigmergy.blackboard.observers import AnyComponent, Observers
-from stigmergy.blackboard.state import Activation, State
+from stigmergy.blackboard.records import Activation
+from stigmergy.blackboard.state import State
 from stigmergy.blackboard.timers import Timer, Timers
 
 MAX_REACTIONS = 1_000
@@ -117,7 +118,7 @@ class Decision(ABC):
         self.agenda = Agenda({a.name: a.concurrency for a in index.agents.values() if a.concurrency is not None})
         self.suspects: list[int] = []
         self.stopped: list[tuple[int, str]] = []
-        """Running activations (and their agents) that were ended or failed from outside their body; the shell stops
+        """Fences (and agents) of activations that were ended or failed from outside their running body; the shell stops
         the bodies and calls `freed` when they have really ended."""
         self.unserved: set[int] = set()
         """Ready activations whose agent is not here."""
@@ -220,9 +221,7 @@ class Decision(ABC):
                 self.agenda.add(a)
         self.state.ready = []
 
-    def _observe(
-        self, event: Event, artifact: Callable[[], Artifact[Any]] | None, prior: Activation | None
-    ) -> None:
+    def _observe(self, event: Event, artifact: Callable[[], Artifact[Any]] | None, prior: Activation | None) -> None:
         a = prior or self.state.activations.get(event.seq)
         seen, may_react, faults = self.observers.step(event, artifact, request_of(a) if a else None)
         for name, error in faults:

@@ -48,7 +48,9 @@ class Folded:
             a = prior or state.activations.get(event.seq)
             if isinstance(event, Faulted):
                 observers.fault(event.component)
-            observers.step(event, artifact, request_of(a) if a else None)
+                observers.unrecorded.pop(event.component, None)
+            _, _, faults = observers.step(event, artifact, request_of(a) if a else None)
+            observers.unrecorded.update(faults)
             observers.changed.clear()
 
     def snapshot(self) -> Snapshot:

@@ -11,7 +11,7 @@ from typing import Protocol
 from stigmergy.blackboard.decision import Draft
 from stigmergy.blackboard.definitions import AgentSpec
 from stigmergy.blackboard.events import Called, Calling, Published
-from stigmergy.blackboard.state import Activation
+from stigmergy.blackboard.records import Activation
 from stigmergy.blackboard.stores.base import Reader
 
 

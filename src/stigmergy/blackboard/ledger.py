@@ -32,7 +32,7 @@ class Sample(Generic[T]):
     first: dict[int, T] = field(default_factory=dict)
     latest: dict[int, T] = field(default_factory=dict)
 
-    def add(self, id: int, thing: T) -> None:  # noqa: A002
+    def add(self, id: int, thing: T) -> None:
         """Count it, and keep it."""
         self.count += 1
         if len(self.first) < KEPT and not self.latest:
@@ -42,12 +42,12 @@ class Sample(Generic[T]):
         if len(self.latest) > KEPT:
             del self.latest[next(iter(self.latest))]
 
-    def remove(self, id: int) -> T | None:  # noqa: A002
+    def remove(self, id: int) -> T | None:
         """Count it no more; what it was, if it was kept."""
         self.count -= 1
         return self.first.pop(id, None) or self.latest.pop(id, None)
 
-    def discard(self, id: int) -> None:  # noqa: A002
+    def discard(self, id: int) -> None:
         """Count it no more, if it is one that was kept."""
         if id in self.first or id in self.latest:
             self.remove(id)

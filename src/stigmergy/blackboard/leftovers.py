@@ -13,7 +13,8 @@ from typing import ClassVar, Literal
 from stigmergy.blackboard.definitions import Subscription
 from stigmergy.blackboard.events import ErrorInfo
 from stigmergy.blackboard.ledger import Ledger
-from stigmergy.blackboard.state import Activation, State
+from stigmergy.blackboard.records import Activation
+from stigmergy.blackboard.state import State
 from stigmergy.blackboard.text import number, short
 
 LISTED = 1_000
@@ -342,7 +343,7 @@ def put_aside(ledger: Ledger) -> tuple[PutAside, ...]:
     """What ended on purpose without being done, by who and why, the most frequent first."""
     things: dict[tuple[str, str, str], tuple[int, int]] = {}
 
-    def add(outcome: str, subject: str, reason: str, id: int) -> None:  # noqa: A002
+    def add(outcome: str, subject: str, reason: str, id: int) -> None:
         count, first = things.get((outcome, subject, reason), (0, id))
         things[outcome, subject, reason] = (count + 1, first)
 

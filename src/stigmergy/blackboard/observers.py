@@ -1,9 +1,11 @@
 """Components on the log: who observes what, their states, and what happens when one raises."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.component import ActivationRequest, Component, Seen
@@ -40,6 +42,8 @@ class Observers:
                 raise BadComponent(f"component {c.name!r} has state but no start(). Return the first state there.")
         self.states: dict[str, Any] = {c.name: c.start() for c in components}
         self.faulted: set[str] = set()
+        self.unrecorded: dict[str, ErrorInfo] = {}
+        """Who raised when a log was folded, with no `Faulted` on it: a component that is new, or has changed."""
         self.changed: set[str] = set()
         self._by_kind: dict[type[Event], list[AnyComponent]] = {}
         self._by_type: dict[str, list[AnyComponent]] = {}
@@ -116,11 +120,13 @@ class Observers:
             self.faulted.add(name)
 
     def dump(self) -> dict[str, tuple[int, str]]:
-        """The states as JSON texts, with the version of the component that wrote each."""
-        return {
-            name: (c.version, TypeAdapter(state_type(c)).dump_json(self.states[name]).decode())
-            for name, c in self.components.items()
-        }
+        """The states as JSON texts, with the version of the component that wrote each, if they are data."""
+        dumped: dict[str, tuple[int, str]] = {}
+        for name, c in self.components.items():
+            with suppress(PydanticSerializationError):  # then the log is folded instead
+                text = TypeAdapter(state_type(c)).dump_json(self.states[name], warnings=False).decode()
+                dumped[name] = (c.version, text)
+        return dumped
 
     def load(self, states: dict[str, tuple[int, str]], faulted: Iterable[str]) -> bool:
         """Take states that `dump` wrote; False if one is missing or of another version (then the log is folded)."""

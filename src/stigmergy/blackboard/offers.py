@@ -20,7 +20,7 @@ from stigmergy.blackboard.errors import (
 )
 from stigmergy.blackboard.events import ErrorInfo, Priority, Published
 from stigmergy.blackboard.matching import OWN_ID, Candidate, Take
-from stigmergy.blackboard.state import Activation
+from stigmergy.blackboard.records import Activation
 
 Matches = tuple[list[Take], list[str]]
 
@@ -147,14 +147,14 @@ class Offers(Decision):
         else:
             scope = run if subscription.scope == "run" else ""
             key = str(artifact) if take.key == OWN_ID else take.key
-            self._emit(
-                ev.Matched(subscription=subscription.id, slot=take.place.index, key=key, scope=scope), artifact
-            )
+            self._emit(ev.Matched(subscription=subscription.id, slot=take.place.index, key=key, scope=scope), artifact)
             if isinstance(subscription.within, float | int):
                 self.timers.push(self._at + subscription.within, "group", artifact, subscription.id)
-            self._expire_surplus(subscription, scope)
+            self._leave_window(subscription, scope)
             self._note_complete(subscription, scope, key)
             self._fire(subscription, scope, subscription.groups)
+            if len(waiting := self.state.waiting.get(subscription.id, {})) > subscription.max_waiting:
+                self._expire(subscription, [next(iter(waiting))], "waiting_limit")
 
     def _activate(
         self, take: Take, artifact: int, run: str, priority: Priority, depth: int, blockers: list[str]
@@ -263,19 +263,18 @@ class Offers(Decision):
         )  # fmt: skip
         self._activated(event, max(inputs))
 
-    def _expire_surplus(self, subscription: Subscription, scope: str) -> None:
-        waiting = self.state.waiting.get(subscription.id, {})
-        if subscription.window is not None:
-            oldest = self.state.ordinals[subscription.id, scope] - subscription.window
-            late = []
-            for place in waiting.values():
-                if place.scope == scope:
-                    if place.ordinal >= oldest:
-                        break
-                    late.append(place.id)
-            self._expire(subscription, late, "window")
-        if len(waiting) > subscription.max_waiting:
-            self._expire(subscription, [next(iter(waiting))], "waiting_limit")
+    def _leave_window(self, subscription: Subscription, scope: str) -> None:
+        """Expire what entered too long ago, counted in artifacts."""
+        if subscription.window is None:
+            return
+        oldest = self.state.ordinals[subscription.id, scope] - subscription.window
+        late = []
+        for place in self.state.waiting[subscription.id].values():
+            if place.scope == scope:
+                if place.ordinal >= oldest:
+                    break
+                late.append(place.id)
+        self._expire(subscription, late, "window")
 
     def _expire(self, subscription: Subscription, artifacts: list[int], reason: str) -> None:
         for artifact in artifacts:
@@ -300,7 +299,7 @@ class Offers(Decision):
             if a is None:
                 continue
             if a.status == "running":
-                self.stopped.append((id, a.agent))
+                self.stopped.append((a.fence, a.agent))
             else:
                 self._take_off(a)
             works = [(x.run, x.work) for i in a.inputs if (x := state.alive.get(i)) is not None and x.work]
@@ -310,7 +309,6 @@ class Offers(Decision):
                 if item is not None and item.failed:
                     waiting = state.blocked_on.get((run, work), ())
                     ending += [(waiter, "blocker_failed", f"work {work!r} failed", None) for waiter in waiting]
-
 
     def _take_off(self, a: Activation) -> None:
         """Forget an open activation that does not run, wherever it waits."""
@@ -335,4 +333,3 @@ def artifact_of(event: Published, draft: Draft) -> Artifact:
         event.seq, draft.payload, event.type, event.version, event.producer, event.cause, event.root or event.seq,
         event.run, tuple(event.tags), event.priority, event.visibility, event.at, event.key, event.depth, event.phase,
     )  # fmt: skip
-

@@ -9,6 +9,7 @@ deadlines are in the decider's one heap, served by one timer here, so that a vir
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from traceback import format_exception
@@ -16,14 +17,15 @@ from traceback import format_exception
 from stigmergy.blackboard.clock import Clock
 from stigmergy.blackboard.decider import Decider
 from stigmergy.blackboard.decision import Draft
-from stigmergy.blackboard.definitions import ONCE
-from stigmergy.blackboard.errors import BoardBroken, BrokenOff, CallRefused, OutcomeUnknown, StigmergyError
-from stigmergy.blackboard.events import Activated, Called, Calling, ErrorInfo, Event, Published, Rang, Reason
+from stigmergy.blackboard.definitions import ONCE, AgentSpec
+from stigmergy.blackboard.desk import LocalDesk
+from stigmergy.blackboard.errors import BoardBroken, BrokenOff, OutcomeUnknown, StigmergyError
+from stigmergy.blackboard.events import ErrorInfo, Event, Published, Rang, Reason
 from stigmergy.blackboard.fold import Folded
-from stigmergy.blackboard.job import Job, Worker, job_of
+from stigmergy.blackboard.job import Worker, job_of
+from stigmergy.blackboard.log import LOUD, say, say_event
 from stigmergy.blackboard.past import RecentPast
-from stigmergy.blackboard.rows import decode, encode
-from stigmergy.blackboard.state import Activation
+from stigmergy.blackboard.records import Activation
 from stigmergy.blackboard.stores.base import Reader, Store
 from stigmergy.blackboard.writer import Writer
 
@@ -44,29 +46,30 @@ class Owner:
         self, store: Store, reader: Reader, decider: Decider, folded: Folded, past: RecentPast, worker: Worker,
         clock: Clock, concurrency: int,
     ) -> None:  # fmt: skip
-        self._reader = reader
+        self._name = store.name
+        self.reader = reader
         self.decider = decider
         self.folded = folded
-        self._past = past
+        self.past = past
         self._snapshot_at = decider.state.seq
         self._worker = worker
-        self._clock = clock
+        self.clock = clock
         self._concurrency = concurrency
         self.writer = Writer(store, decider.state.seq, self._on_durable)
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._lingering = 0
+        """Running bodies by fence: one that was given up may still end while its activation runs again."""
+        self.lingering = 0
         self._unbegun: dict[int, Activation] = {}
         """Claimed activations whose task the loop has not begun yet."""
         self._given_up: set[int] = set()
         self._stopping = False
-        self._sleepers: dict[int, asyncio.Future[None]] = {}
+        self.desk = LocalDesk(self)
         self._quiet: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
-        self._strict_until = 0
+        self._strict_until = self._shown = 0
         self._goal: Goal | None = None
         self._reached = ""
-        self._stopping = False
         self.watchers: set[asyncio.Event] = set()
 
     # -- recording ------------------------------------------------------------------------------------------------
@@ -81,31 +84,39 @@ class Owner:
             if isinstance(event, Published):
                 self._note(event)
             elif isinstance(event, Rang) and event.timer == "sleep":
-                self._wake_sleeper(event.cause)
-        self.writer.add([encode(event) for event in events])
-        self._past.remember(events)
-        self._past.trim(self.writer.durable)
+                self.desk.ring(event.cause)
+            elif event.__class__ in LOUD:
+                say_event(event, self._name)
+        self.writer.add(events)
+        self.past.remember(events)
+        self.past.trim(self.writer.durable)
         if self.writer.last - self._snapshot_at >= SNAPSHOT_EVERY:
             self._snapshot_at = self.writer.last
             self.writer.keep(self.folded.snapshot())
         if self.decider.stopped:
             self._stop_bodies()
-        if self.watchers and self.writer.durable == self.writer.last:
-            self._on_durable()
+        if self.writer.durable == self.writer.last:
+            self._tell_watchers()
         return events[-1].seq
 
     def _note(self, event: Published) -> None:
-        self._past.add(event)
+        self.past.add(event)
         if self._goal is not None and not self._reached and self._goal(event):
             self._reached = f"{event.type}@{event.seq}"
 
-    def _on_durable(self) -> None:
+    def _tell_watchers(self) -> None:
         for watcher in self.watchers:
             watcher.set()
-        if self._quiet is not None:
-            self._pump()
 
-    def _broken(self) -> BoardBroken:
+    def _on_durable(self) -> None:
+        if self.writer.failed is not None:
+            say(logging.ERROR, "an append failed", board=self._name, error=str(self.writer.failed))
+        self._tell_watchers()
+        if self._quiet is not None:
+            self.pump()
+
+    def broken(self) -> BoardBroken:
+        """What whoever waits for an append that failed is told."""
         error = self.writer.failed
         return OutcomeUnknown(
             f"an append failed ({error}); whether it reached the disk is not known. Open the board again; "
@@ -123,18 +134,18 @@ class Owner:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            raise self._broken() from error
+            raise self.broken() from error
 
     async def publish(self, drafts: Sequence[Draft]) -> list[int]:
         """Publish from outside, all or none; ids of the new artifacts when they are durable."""
         if self.writer.failed is not None:
-            raise self._broken() from self.writer.failed
+            raise self.broken() from self.writer.failed
         while self._quiet is not None and self.writer.behind > 2 * WINDOW:
             await self.durable(self.writer.last - WINDOW)
-        events = self.decider.publish(drafts, self._clock.now())
+        events = self.decider.publish(drafts, self.clock.now())
         last = self.record(events)
         if self._quiet is not None:
-            self._pump()
+            self.pump()
         await self.durable(last)
         return self._ids(drafts, (e.seq for e in events if isinstance(e, Published) and not e.cause))
 
@@ -145,7 +156,7 @@ class Owner:
         numbers = list(new)
         position = 0
         for d in drafts:
-            known = self._past.key(d.run, d.key) if d.key is not None else None
+            known = self.past.key(d.run, d.key) if d.key is not None else None
             if known is not None and (known[0] not in numbers or d.key in fresh):
                 ids.append(known[0])
                 continue
@@ -164,8 +175,8 @@ class Owner:
             horizon: seconds from the moment of quiescence that deadlines are waited for; None = for all.
         """
         self._goal, self._reached, self._stopping = goal, "", False
-        self.record(self.decider.resume_runs(self._clock.now()))
-        self._strict_until = self._strictness()
+        self.record(self.decider.resume_runs(self.clock.now()))
+        self._hold_back()
         announced = 0
         try:
             while True:
@@ -174,15 +185,16 @@ class Owner:
                     return "broken", str(self.writer.failed)
                 if self._reached:
                     await self._interrupt()
-                    self.record(self.decider.idle("goal", self._reached, self._clock.now()))
+                    self.record(self.decider.idle("goal", self._reached, self.clock.now()))
                     await self.durable(self.writer.last)
                     return "goal", self._reached
                 if self._more_at_idle() or await self._wait_for_timer(horizon):
                     continue
                 reason, detail = self.decider.why_idle()
                 before = self.decider.agenda.count
-                self.record(self.decider.idle(reason, detail, self._clock.now()))
+                self.record(self.decider.idle(reason, detail, self.clock.now()))
                 announced += 1
+                self._hold_back()
                 if self.decider.agenda.count > before and announced < ANNOUNCEMENTS:
                     continue
                 await self.durable(self.writer.last)
@@ -209,21 +221,23 @@ class Owner:
     async def leave(self) -> None:
         """Give up the board: stop what runs, and make everything durable."""
         await self._interrupt()
-        self.record(self.decider.leave(self._clock.now()))
+        self.record(self.decider.leave(self.clock.now()))
         self.writer.keep(self.folded.snapshot())
         await self.writer.finish()
 
-    def _strictness(self) -> int:
-        """After unclean stops speculation rests until 2^k windows are durable (k stops in a row)."""
-        unclean = self.decider.state.unclean
-        return self.writer.last + WINDOW * 2 ** min(unclean, 16) if unclean else 0
+    def _hold_back(self) -> None:
+        """Speculation rests until the log shows that somebody is at work, since a crash before that would look like
+        rest, and after unclean stops until 2^k windows are durable (k stops in a row)."""
+        last, state = self.writer.last, self.decider.state
+        self._shown = last + state.quiet
+        self._strict_until = last + WINDOW * 2 ** min(state.unclean, 16) if state.unclean else 0
 
     async def _until_quiet(self) -> None:
         self._quiet = asyncio.get_running_loop().create_future()
-        self._pump()
+        self.pump()
         await self._quiet
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Start what may start; say so when nothing is left running."""
         if self.writer.failed is not None:
             self._cancel(list(self._tasks))
@@ -232,91 +246,103 @@ class Owner:
         if self._at_rest() and self.writer.behind <= WINDOW:
             if self._quiet is not None and not self._quiet.done():
                 self._quiet.set_result(None)
-        elif self._sleepers and len(self._sleepers) == len(self._tasks):
+        elif self._all_sleep():
             self._move_time()
         else:
             self._arm()
 
     def _at_rest(self) -> bool:
         """Nothing runs, or need not go on; a given-up thread whose place is waited for does."""
-        return self._reached != "" or not (self._tasks or (self._lingering and self.decider.agenda.count))
+        return self._reached != "" or not (self._tasks or (self.lingering and self.decider.agenda.count))
+
+    def _all_sleep(self) -> bool:
+        """Every running body waits for a deadline, and none of them was just woken or given up."""
+        sleepers = self.desk.sleepers
+        if not sleepers or len(sleepers) < len(self._tasks) or self._given_up:
+            return False
+        calls = self.decider.state.calls
+        asleep = {calls[c].activation for c, woken in sleepers.items() if c in calls and not woken.done()}
+        return len(asleep) == len(self._tasks)
 
     def _start_bodies(self) -> None:
         tasks, decider = self._tasks, self.decider
-        while len(tasks) + self._lingering < self._concurrency and self.writer.behind <= WINDOW:
+        while len(tasks) + self.lingering < self._concurrency and self.writer.behind <= WINDOW:
             if not decider.agenda.count and not decider.suspects:
                 return
-            events, a = decider.claim(self._clock.now())
+            events, a = decider.claim(self.clock.now())
             self.record(events)
-            if a is None:
+            if a is not None:
+                self._unbegun[a.fence] = a
+                tasks[a.fence] = asyncio.get_running_loop().create_task(self._attempt(a))
+            elif not events:  # if there are any, one was denied, held or cancelled at once, and the next may run
                 return
-            self._unbegun[a.id] = a
-            tasks[a.id] = asyncio.get_running_loop().create_task(self._attempt(a))
 
     async def _attempt(self, a: Activation) -> None:
         """One attempt of one activation, from its durable claim to its recorded end."""
-        del self._unbegun[a.id]
+        del self._unbegun[a.fence]
         spec = self.decider.index.agents[a.agent]
         id, fence = a.id, a.fence
-        job = job_of(a, spec, self)
+        job = job_of(a, spec, self.desk)
         started = perf_counter()
-        events: list[Event]
         try:
-            if self.writer.durable < fence and (fence <= self._strict_until or not self._worker.may_speculate(spec)):
+            durable = self.writer.durable
+            strict = durable < self._shown or fence <= self._strict_until or not self._worker.may_speculate(spec)
+            if durable < fence and strict:
                 await self.durable(fence)
                 started = perf_counter()
             drafts = await self._worker.perform(job)
             seconds = perf_counter() - started
-            events = self.decider.complete(id, fence, drafts, seconds, self._clock.now(), spec.retry)
+            events = self.decider.complete(id, fence, drafts, seconds, self.clock.now(), spec.retry)
         except BaseException as error:  # noqa: BLE001  whatever a body raises, it is the activation that failed
-            events = self._failed(a, error, perf_counter() - started)
-        self._ended(a, events)
+            events = self._failed(id, fence, spec, error, perf_counter() - started)
+        self._ended(a.agent, fence, events)
 
-    def _ended(self, a: Activation, events: list[Event]) -> None:
-        self._tasks.pop(a.id, None)
-        if a.id in self._given_up:
-            self._given_up.discard(a.id)
-            self.decider.freed(a.agent)
+    def _ended(self, agent: str, fence: int, events: list[Event]) -> None:
+        self._tasks.pop(fence, None)
+        if fence in self._given_up:
+            self._given_up.discard(fence)
+            self.decider.freed(agent)
         if self.writer.failed is None:
             self.record(events)
-        self._pump()
+        self.pump()
 
-    def _failed(self, a: Activation, error: BaseException, seconds: float) -> list[Event]:
+    def _failed(self, id: int, fence: int, spec: AgentSpec, error: BaseException, seconds: float) -> list[Event]:
         if isinstance(error, BrokenOff):
             self.writer.fail(error)
         if self.writer.failed is not None:
             return []
         task = asyncio.current_task()
-        now = self._clock.now()
+        now = self.clock.now()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             info = ErrorInfo("Interrupted", "the run was stopped")
-            return self.decider.fail(a.id, a.fence, info, seconds, now, ONCE, "interrupted")
-        retry = self.decider.index.agents[a.agent].retry
-        return self.decider.fail(a.id, a.fence, error_info(error), seconds, now, retry)
+            return self.decider.fail(id, fence, info, seconds, now, ONCE, "interrupted")
+        trace = "" if isinstance(error, StigmergyError) else "".join(format_exception(error))[-8_000:]
+        info = ErrorInfo(type(error).__name__, str(error), trace)
+        return self.decider.fail(id, fence, info, seconds, now, spec.retry)
 
     def _stop_bodies(self) -> None:
         stopped, self.decider.stopped = self.decider.stopped, []
-        for id, agent in stopped:
-            task = self._tasks.get(id)
-            if task is None:
-                self.decider.freed(agent)
+        for fence, agent in stopped:
+            if fence in self._tasks:
+                self._given_up.add(fence)
+                self._cancel([fence])
             else:
-                self._given_up.add(id)
-                self._cancel([id])
+                self.decider.freed(agent)
 
-    def _cancel(self, ids: Sequence[int]) -> None:
+    def _cancel(self, fences: Sequence[int]) -> None:
         """Stop bodies. One that has not begun never will, so that its attempt is ended here."""
-        for id in ids:
-            task = self._tasks.get(id)
+        for fence in fences:
+            task = self._tasks.get(fence)
             if task is None:
                 continue
             task.cancel()
-            a = self._unbegun.pop(id, None)
+            a = self._unbegun.pop(fence, None)
             if a is not None:
                 error = ErrorInfo("Interrupted", "the run was stopped")
-                now = self._clock.now()
+                now = self.clock.now()
                 broken = self.writer.failed is not None
-                self._ended(a, [] if broken else self.decider.fail(id, a.fence, error, 0.0, now, ONCE, "interrupted"))
+                ended = [] if broken else self.decider.fail(a.id, fence, error, 0.0, now, ONCE, "interrupted")
+                self._ended(a.agent, fence, ended)
 
     async def _interrupt(self) -> None:
         """Stop all bodies in good order: their work stays open."""
@@ -328,29 +354,30 @@ class Owner:
     # -- time -----------------------------------------------------------------------------------------------------
 
     def _more_at_idle(self) -> bool:
-        events = self.decider.fire_at_idle(self._clock.now())
+        events = self.decider.fire_at_idle(self.clock.now())
         self.record(events)
         return bool(events)
 
     async def _wait_for_timer(self, horizon: float | None) -> bool:
         """Let the next deadline that work waits for come, if it is near enough."""
         due = self.decider.next_work_due()
-        now = self._clock.now()
+        now = self.clock.now()
         if due is None or (horizon is not None and due - now > horizon):
             return False
-        if not self._clock.jump(due) and due > now:
+        if not self.clock.jump(due) and due > now:
             self._quiet = asyncio.get_running_loop().create_future()
             self._arm()
             await self._quiet
             return True
-        self.record(self.decider.wake(self._clock.now()))
+        self.record(self.decider.wake(self.clock.now()))
         return True
 
     def _move_time(self) -> None:
         """All running bodies sleep: a virtual clock may go on to the next deadline."""
         timer = self.decider.timers.next()
-        if timer is not None and self._clock.jump(timer.due):
-            self.record(self.decider.wake(self._clock.now()))
+        if timer is not None and self.clock.jump(timer.due):
+            self.record(self.decider.wake(self.clock.now()))
+            asyncio.get_running_loop().call_soon(self.pump)
         else:
             self._arm()
 
@@ -361,7 +388,7 @@ class Owner:
         elif self._timer is None or timer.due != self._timer_due:
             self._disarm()
             self._timer_due = timer.due
-            wait = max(0.0, timer.due - self._clock.now())
+            wait = max(0.0, timer.due - self.clock.now())
             self._timer = asyncio.get_running_loop().call_later(wait, self._ring)
 
     def _disarm(self) -> None:
@@ -372,109 +399,5 @@ class Owner:
     def _ring(self) -> None:
         self._timer = None
         if self.writer.failed is None:
-            self.record(self.decider.wake(self._clock.now()))
-        self._pump()
-
-    def _wake_sleeper(self, calling: int) -> None:
-        sleeper = self._sleepers.get(calling)
-        if sleeper is not None and not sleeper.done():
-            sleeper.set_result(None)
-
-    # -- the desk: what running bodies ask for --------------------------------------------------------------------
-
-    def now(self) -> float:
-        """Log time."""
-        return self._clock.now()
-
-    def published(self, id: int) -> Published:
-        """The event that published an artifact."""
-        return self._past.published(id)
-
-    def reader(self) -> Reader:
-        """The durable log."""
-        return self._reader
-
-    def chain(self, job: Job) -> list[int]:
-        """The activation and the dead letters that it repeats, newest first."""
-        ids, before = [job.id], job.redriven
-        while before:
-            ids.append(before)
-            row = self._reader.event(before)
-            event = decode(row) if row is not None else None
-            before = event.redriven if isinstance(event, Activated) else 0
-        return ids
-
-    def recorded(self, job: Job) -> dict[str, tuple[Calling, Called | None]]:
-        """The effects that earlier attempts recorded, by key: the last announcement of each and its outcome."""
-        found: dict[str, tuple[Calling, Called | None]] = {}
-        callings: dict[int, Calling] = {}
-        for id in reversed(self.chain(job)):
-            for event in map(decode, self._reader.calls(id)):
-                if isinstance(event, Calling):
-                    callings[event.seq] = event
-                    found[event.key] = (event, None)
-                elif isinstance(event, Called) and found[event.key][0] is callings.get(event.cause):
-                    found[event.key] = (found[event.key][0], event)
-        return found
-
-    async def calling(self, job: Job, event: Calling) -> int:
-        """Announce an effect; it may start when this returns."""
-        events, refusal = self.decider.calling(job.id, job.fence, event, self._clock.now())
-        self.record(events)
-        if refusal:
-            raise CallRefused(refusal)
-        await self.durable(event.seq)
-        return event.seq
-
-    async def called(self, job: Job, calling: int, event: Called) -> None:
-        """Record an outcome; only the wait for durability can be cancelled."""
-        if self.writer.failed is not None:
-            raise self._broken()
-        self.record(self.decider.called(calling, event, self._clock.now()))
-        await self.durable(event.seq)
-
-    async def sleep(self, job: Job, calling: int) -> None:
-        """Wait for the deadline of an announced sleep."""
-        call = self.decider.state.calls.get(calling)
-        if call is None or (call.until or 0.0) <= self._clock.now():
-            return
-        sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._sleepers[calling] = sleeper
-        try:
-            self._pump()
-            await sleeper
-        finally:
-            del self._sleepers[calling]
-
-    async def publish_from(self, job: Job, drafts: Sequence[Draft]) -> list[int]:
-        """Publish on behalf of a running activation."""
-        origin = self.decider.origin_of(job.id)
-        events = self.decider.publish(drafts, self._clock.now(), origin)
-        last = self.record(events)
-        self._pump()
-        await self.durable(last)
-        return [e.seq for e in events if isinstance(e, Published) and e.cause == job.id]
-
-    def lingering(self, job: Job) -> Callable[[], None]:
-        """A body that cannot be stopped keeps its place until it has ended."""
-        loop = asyncio.get_running_loop()
-        self._lingering += 1
-        self.decider.agenda.occupy(job.agent.name)
-
-        def ended() -> None:
-            self._lingering -= 1
-            self.decider.freed(job.agent.name)
-            if self._quiet is not None:
-                self._pump()
-
-        def from_any_thread() -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(ended)
-
-        return from_any_thread
-
-
-def error_info(error: BaseException) -> ErrorInfo:
-    """An exception as data; our own errors need no traceback."""
-    trace = "" if isinstance(error, StigmergyError) else "".join(format_exception(error))[-8_000:]
-    return ErrorInfo(type(error).__name__, str(error), trace)
+            self.record(self.decider.wake(self.clock.now()))
+        self.pump()

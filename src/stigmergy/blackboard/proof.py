@@ -69,7 +69,7 @@ class Proof:
 _PROOF = TypeAdapter(Proof)
 
 
-def why(reader: Reader, id: int, until: int | None = None) -> Proof:  # noqa: A002
+def why(reader: Reader, id: int, until: int | None = None) -> Proof:
     """Trace an artifact or an activation back to the artifacts from outside.
 
     Args:
@@ -99,12 +99,12 @@ def why(reader: Reader, id: int, until: int | None = None) -> Proof:  # noqa: A0
     return Proof(tuple(steps), tuple(cut))
 
 
-def _event(reader: Reader, id: int) -> Event | None:  # noqa: A002
+def _event(reader: Reader, id: int) -> Event | None:
     row = reader.event(id) if id > 0 else None
     return decode(row) if row is not None else None
 
 
-def _subject(reader: Reader, id: int, until: int | None) -> Event:  # noqa: A002
+def _subject(reader: Reader, id: int, until: int | None) -> Event:
     event = _event(reader, id) if until is None or id <= until else None
     if event is None:
         raise NotFound(f"there is nothing at {id}. The last position is {min(reader.last(), until or reader.last())}.")
@@ -205,5 +205,5 @@ def _outcome(events: Sequence[Event], activation: ev.Activated) -> str:
     return f"blocked by {', '.join(activation.blockers)}" if activation.blockers else "ready"
 
 
-def _following(reader: Reader, id: int, until: int | None) -> list[Event]:  # noqa: A002
+def _following(reader: Reader, id: int, until: int | None) -> list[Event]:
     return [decode(row) for row in reader.following(id) if until is None or row.seq <= until]

@@ -21,7 +21,7 @@ def encode(event: Event) -> Row:
     cls = event.__class__
     body = _TO_JSON[cls](event, exclude_defaults=True).decode()
     if cls is Published:
-        assert isinstance(event, Published)  # noqa: S101  narrows the type at no cost worth naming
+        assert isinstance(event, Published)
         return Row(
             event.seq, event.tx, event.at, "Published", event.cause, event.run, event.type, event.key, event.work,
             body, event.payload.decode(),

@@ -8,142 +8,14 @@ The order in which artifacts fill places, activations become ready and works end
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from stigmergy.blackboard import events as ev
-from stigmergy.blackboard.events import Event, Kept, Priority, Reason
-
-Status = Literal["ready", "running", "retrying", "held", "blocked"]
-
-
-@dataclass(slots=True)
-class Alive(Kept):
-    """An artifact that something still needs; `refs` counts who."""
-
-    refs: int = 0
-
-
-@dataclass(slots=True)
-class Activation:
-    """An open activation."""
-
-    id: int
-    agent: str
-    subscription: str
-    inputs: list[int]
-    slots: list[int]
-    key: str
-    run: str
-    priority: Priority
-    depth: int
-    root: int
-    at: float
-    status: Status = "ready"
-    attempts: int = 0
-    crashes: int = 0
-    fence: int = 0
-    alone: bool = False
-    suspect: bool = False
-    claimed_at: float = 0.0
-    due: float | None = None
-    held_by: str = ""
-    reason: str = ""
-    feedback: str = ""
-    blockers: list[str] = field(default_factory=list)
-    phase: str | None = None
-    redriven: int = 0
-
-
-@dataclass(slots=True)
-class Waiting:
-    """An artifact in a place of a subscription that waits for more."""
-
-    id: int
-    subscription: str
-    scope: str
-    key: str
-    slot: int
-    at: float
-    ordinal: int
-
-
-@dataclass(slots=True)
-class HeldArtifact:
-    """An artifact that is not offered yet."""
-
-    id: int
-    by: str
-    until: float | None
-
-
-@dataclass(slots=True)
-class Work:
-    """A work item that is not done: nobody consumed it, or some activations of it are open or have failed."""
-
-    run: str
-    id: str
-    artifact: int
-    blocking: list[str]
-    open: int = 0
-    failed: int = 0
-
-
-@dataclass(slots=True)
-class OpenCall:
-    """An effect that was announced and has no outcome yet; what it reserves counts as spent."""
-
-    id: int
-    activation: int
-    key: str
-    run: str
-    cost: str
-    tokens: int
-    until: float | None
-    rung: bool = False
-
-
-@dataclass(slots=True)
-class RunTotals:
-    """What one run has used, for its limits."""
-
-    name: str
-    activations: int = 0
-    artifacts: int = 0
-    seconds: float = 0.0
-    tokens: int = 0
-    cost: str = "0"
-    closed: Reason | Literal[""] = ""
-    detail: str = ""
-
-
-@dataclass(slots=True)
-class Dump:
-    """The state as plain data."""
-
-    seq: int
-    at: float
-    epoch: int
-    unclean: int
-    quiet: bool
-    alive: list[Alive]
-    activations: list[Activation]
-    waiting: list[Waiting]
-    ordinals: list[tuple[str, str, int]]
-    held: list[HeldArtifact]
-    works: list[Work]
-    calls: list[OpenCall]
-    runs: list[RunTotals]
-    seen: dict[str, int]
-    shapes: dict[str, str]
-    fingerprints: dict[str, str]
-    faulted: dict[str, str]
-    maybe_done: list[int]
-    fresh: list[int]
-
+from stigmergy.blackboard.events import Event
+from stigmergy.blackboard.records import Activation, Alive, Dump, HeldArtifact, OpenCall, RunTotals, Waiting, Work
 
 _DUMP = TypeAdapter(Dump)
 
@@ -190,7 +62,7 @@ class State:
             ev.Opened: self._opened, ev.Enrolled: self._enrolled, ev.Expired: self._expired, ev.Held: self._held,
             ev.Released: self._released, ev.Withdrawn: self._withdrawn, ev.Calling: self._calling,
             ev.Called: self._called, ev.Faulted: self._faulted, ev.Idled: self._idled, ev.Closed: self._closed,
-            ev.Resumed: self._resumed, ev.Redriven: self._nothing, ev.Recalled: self._recalled, ev.Rang: self._rang,
+            ev.Resumed: self._resumed, ev.Recalled: self._recalled, ev.Rang: self._rang,
         }  # fmt: skip
 
     def apply(self, event: Event) -> None:
@@ -201,7 +73,9 @@ class State:
                 self._forget_unneeded()
         self.seq = event.seq
         self.at = event.at
-        self._apply[event.__class__](event)
+        change = self._apply.get(event.__class__)
+        if change is not None:
+            change(event)
 
     # -- artifacts ------------------------------------------------------------------------------------------------
 
@@ -403,8 +277,7 @@ class State:
     # -- effects --------------------------------------------------------------------------------------------------
 
     def _calling(self, e: ev.Calling) -> None:
-        a = self.activations[e.cause]
-        self._open_call(OpenCall(e.seq, a.id, e.key, a.run, e.cost, e.tokens, e.until))
+        self._open_call(OpenCall(e.seq, e.cause, e.key, self.activations[e.cause].run, e.cost, e.tokens, e.until))
 
     def _open_call(self, call: OpenCall) -> None:
         self.calls[call.id] = call
@@ -469,9 +342,6 @@ class State:
     def _resumed(self, e: ev.Resumed) -> None:
         run = self.run(e.run)
         run.closed, run.detail = "", ""
-
-    def _nothing(self, e: Event) -> None:
-        pass
 
     def concerned(self, event: Event) -> Activation | None:
         """The open activation that an event is about; to be asked before the event is applied."""

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic_core import SchemaSerializer, SchemaValidator, from_json, to_json, to_jsonable_python
 
-from stigmergy.blackboard.artifact import Opaque
 from stigmergy.blackboard.errors import BadType, InvalidPayload, NotRoundTrippable, TypeClash, UnknownType
+from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.roundtrip import LOSSLESS, clash, difference, digest, lossless, parts
 
 Upcast = Callable[[Any], Mapping[str, object]]
@@ -271,6 +271,11 @@ class TypeTable:
             )
         self._types[new.name] = new
         return new
+
+    def update(self, other: "TypeTable") -> None:
+        """Take in all types of another table; see `add`."""
+        for kind in other._types.values():
+            self.add(kind.model)
 
     def get(self, name: str) -> ArtifactType | None:
         """The type of that name, if there is one."""

@@ -9,13 +9,14 @@ from typing import Any, Self, TypeVar, cast, overload
 
 from pydantic import BaseModel
 
-from stigmergy.blackboard.artifact import Artifact, Opaque
+from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.artifacts import Artifacts, Query, envelope
 from stigmergy.blackboard.definitions import Limits, Subscription
 from stigmergy.blackboard.errors import NotExactlyOne, NotFound
 from stigmergy.blackboard.events import Event, Published
 from stigmergy.blackboard.fold import fold
 from stigmergy.blackboard.observers import Observers
+from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.picture import Picture, picture_of
 from stigmergy.blackboard.proof import Proof, why
 from stigmergy.blackboard.report import Report, report_of
@@ -134,7 +135,7 @@ class View:
         which = ", ".join(a.ref for a in first[:3]) + (", …" if len(first) > 3 else "")
         raise NotExactlyOne(f"{wanted} was asked for; there are {found.total:,}: {which}. Narrow it with where=.")
 
-    def get(self, id: int | str, /) -> Artifact[BaseModel]:  # noqa: A002
+    def get(self, id: int | str, /) -> Artifact[BaseModel]:
         """The artifact with that id: `12`, `"12"`, or `"Type@12"`.
 
         Raises:
@@ -172,7 +173,7 @@ class View:
             subscriptions=source.subscriptions,
         )  # fmt: skip
 
-    def why(self, id: int | str, /) -> Proof:  # noqa: A002
+    def why(self, id: int | str, /) -> Proof:
         """How an artifact or activation came about, back to what came from outside.
 
         Args:
@@ -204,7 +205,7 @@ class View:
         source = self._source()
         return (decode(row) for row in source.reader.events(after, _until(source)))
 
-    def _position(self, id: int | str) -> tuple[int, str]:  # noqa: A002
+    def _position(self, id: int | str) -> tuple[int, str]:
         if isinstance(id, int):
             return id, ""
         text = id.removeprefix(f"{self._source().name}:")
@@ -259,7 +260,7 @@ def read(path: str | Path, types: Iterable[type[BaseModel]] = ()) -> Fixed:
 def ref_in(reader: Reader) -> Callable[[int], str]:
     """Names artifacts by looking them up: `Type@12`."""
 
-    def ref(id: int) -> str:  # noqa: A002
+    def ref(id: int) -> str:
         row = reader.event(id)
         return f"{row.type or row.kind}@{id}" if row is not None else f"@{id}"
 

@@ -3,19 +3,24 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from threading import Lock
 from time import perf_counter, sleep
 
-from stigmergy.blackboard.stores.base import Row, Snapshot, Store
+from stigmergy.blackboard.events import Event
+from stigmergy.blackboard.rows import encode
+from stigmergy.blackboard.stores.base import Snapshot, Store
 
 BATCH = 1_000
 """Events in one commit; a larger decision goes alone."""
 STARVING = 0.005
 """Seconds after which a loop that never rests makes way for the thread that writes."""
 MAKE_WAY = 0.0001
+YOUNG = 256
+"""Events that an immediate store need not have yet: encoding many in one go takes half the time."""
 
 
 class Writer:
-    """Appends rows to a store in the order in which they were decided, and says when they are durable."""
+    """Appends events to a store in the order in which they were decided, and says when they are durable."""
 
     def __init__(self, store: Store, durable: int, on_durable: Callable[[], None]) -> None:
         self._store = store
@@ -23,7 +28,11 @@ class Writer:
         self.durable = durable
         self.last = durable
         self.failed: BaseException | None = None
-        self._decisions: deque[list[Row] | Snapshot] = deque()
+        self._decisions: deque[list[Event] | Snapshot] = deque()
+        self._young: list[Event] = []
+        self._settling = Lock()
+        if store.immediate:
+            store.before_read(self.settle)
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._since = 0.0
@@ -33,21 +42,36 @@ class Writer:
         """How many positions are decided and not durable."""
         return self.last - self.durable
 
-    def add(self, rows: list[Row]) -> None:
-        """Take the rows of one decision."""
-        self.last = rows[-1].seq
+    def add(self, events: list[Event]) -> None:
+        """Take the events of one decision."""
+        self.last = events[-1].seq
         if self._store.immediate:
-            self._store.append_now(rows)
             self.durable = self.last
+            self._young += events
+            if len(self._young) >= YOUNG:
+                self.settle()
             return
-        self._take(rows)
+        self._take(events)
+
+    def settle(self) -> None:
+        """Give an immediate store what it does not have yet; it asks for it, from any thread, before it is read."""
+        if not self._young:
+            return
+        with self._settling:
+            young = self._young[:]
+            try:
+                self._store.append_now([encode(event) for event in young])
+            except Exception as error:
+                self.failed = error
+                raise
+            del self._young[: len(young)]
 
     def keep(self, snapshot: Snapshot) -> None:
         """Save a snapshot once everything before it is durable."""
         if not self._store.immediate:
             self._take(snapshot)
 
-    def _take(self, what: list[Row] | Snapshot) -> None:
+    def _take(self, what: list[Event] | Snapshot) -> None:
         self._decisions.append(what)
         if self._task is None or self._task.done():
             self._since = perf_counter()
@@ -58,24 +82,25 @@ class Writer:
 
     async def _write(self) -> None:
         while self._decisions:
-            rows = self._decisions.popleft()
+            first = self._decisions.popleft()
             self._since = perf_counter()
             try:
-                if isinstance(rows, Snapshot):
-                    await self._store.save_snapshot(rows)
+                if isinstance(first, Snapshot):
+                    await self._store.save_snapshot(first)
                     continue
+                events = first[:]
                 while self._decisions and not isinstance(more := self._decisions[0], Snapshot):
-                    if len(rows) + len(more) > BATCH:
+                    if len(events) + len(more) > BATCH:
                         break
-                    rows += more
+                    events += more
                     self._decisions.popleft()
-                await self._store.append(rows)
+                await self._store.append([encode(event) for event in events])
             except BaseException as error:
                 self.fail(error)
                 if isinstance(error, Exception):
                     return
                 raise
-            self.durable = rows[-1].seq
+            self.durable = events[-1].seq
             self._wake()
             self._on_durable()
 

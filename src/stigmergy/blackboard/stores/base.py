@@ -1,6 +1,6 @@
 """What every store can do. The log is its only truth; everything else it holds can be rebuilt from it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -50,7 +50,12 @@ class Reader(Protocol):
         ...
 
     def artifacts(
-        self, type: str | None = None, run: str | None = None, *, after: int = 0, until: int | None = None,
+        self,
+        type: str | None = None,
+        run: str | None = None,
+        *,
+        after: int = 0,
+        until: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[Row]:
         """The `Published` rows, in pages, by index."""
@@ -99,6 +104,10 @@ class Store(Protocol):
 
     def append_now(self, rows: Sequence[Row]) -> None:
         """The same without awaiting; only if `immediate`."""
+        ...
+
+    def before_read(self, settle: Callable[[], None]) -> None:
+        """Have this called, in whatever thread reads, before anything is read; only if `immediate`."""
         ...
 
     def reader(self) -> Reader:

@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from struct import Struct
 from threading import Lock
 
@@ -32,6 +32,10 @@ class MemoryStore:
     async def append(self, rows: Sequence[Row]) -> None:
         """See `MemoryLog.append`."""
         self._log.append(rows)
+
+    def before_read(self, settle: Callable[[], None]) -> None:
+        """See `MemoryLog.settle`."""
+        self._log.settle = settle
 
     def reader(self) -> "MemoryLog":
         """What was appended, at once."""
@@ -65,6 +69,8 @@ class MemoryLog:
     """
 
     def __init__(self) -> None:
+        self.settle: Callable[[], None] = lambda: None
+        """Called before anything is read: rows may be appended then that nobody has asked for yet."""
         self._seq = array("q")
         self._heads = bytearray()
         """Per row what `_HEAD` says. Kinds, runs and types are few: a row holds the number of the word, 0 for None."""
@@ -73,7 +79,7 @@ class MemoryLog:
         self._words: list[str] = [""]
         self._word = _Numbers(self._words)
         self._effect, self._sibling = array("q"), array("q")
-        """Per row: the newest row that it caused, and the row before it with the same cause (-1 = none); see `_link`."""
+        """Per row: the newest row that it caused, and the row before it with the same cause (-1 = none)."""
         self._outside = -1
         """The newest row without a cause."""
         self._published: dict[tuple[int, int], array[int]] = {}
@@ -175,6 +181,7 @@ class MemoryLog:
 
     def last(self) -> int:
         """The last position; 0 for an empty log."""
+        self.settle()
         return self._last
 
     def events(self, after: int = 0, until: int | None = None, kinds: Sequence[str] = ()) -> Iterator[Row]:
@@ -188,11 +195,12 @@ class MemoryLog:
 
     def event(self, seq: int) -> Row | None:
         """The row at that position."""
+        self.settle()
         place = self._place(seq) if seq <= self._last else -1
         return self._row(place) if place >= 0 else None
 
     def artifacts(
-        self, type: str | None = None, run: str | None = None, *, after: int = 0, until: int | None = None,  # noqa: A002
+        self, type: str | None = None, run: str | None = None, *, after: int = 0, until: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[Row]:  # fmt: skip
         """The `Published` rows, by index."""
@@ -206,12 +214,13 @@ class MemoryLog:
             yield self._row(self._place(positions[first]))
             first += 1
 
-    def count(self, type: str | None = None, run: str | None = None, *, until: int | None = None) -> int:  # noqa: A002
+    def count(self, type: str | None = None, run: str | None = None, *, until: int | None = None) -> int:
         """How many `Published` rows `artifacts` would give."""
         return self._end(self._positions(type, run), until)
 
     def following(self, cause: int) -> list[Row]:
         """The rows whose cause is that position, in log order."""
+        self.settle()
         self._link()
         by = self._place(cause) if 0 < cause <= self._last else -1
         place = self._effect[by] if by >= 0 else self._outside if cause == 0 else -1
@@ -223,10 +232,12 @@ class MemoryLog:
 
     def by_key(self, run: str, key: str) -> Row | None:
         """The `Published` row with that idempotency key."""
+        self.settle()
         return self.event(self._by_key.get((run, key), 0))
 
     def by_work(self, run: str, work: str) -> Row | None:
         """The `Published` row with that work id."""
+        self.settle()
         return self.event(self._by_work.get((run, work), 0))
 
     def calls(self, activation: int) -> list[Row]:
@@ -243,9 +254,11 @@ class MemoryLog:
         """Nothing to give up."""
 
     def _positions(self, type_: str | None, run: str | None) -> "array[int]":
+        self.settle()
         return self._published.get((self._word.get(run, -1), self._word.get(type_, -1))) or array("q")
 
     def _end(self, positions: "array[int]", until: int | None) -> int:
+        self.settle()
         return bisect_right(positions, self._last if until is None else min(until, self._last))
 
     def _place(self, seq: int) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -114,6 +114,10 @@ class SQLiteStore:
     def append_now(self, rows: Sequence[Row]) -> None:
         """Not here: see `immediate`."""
         raise StoreError(f"{self.path} is a file: await append().")
+
+    def before_read(self, settle: Callable[[], None]) -> None:
+        """Not here: see `immediate`."""
+        raise StoreError(f"{self.path} is a file: it is read as it is.")
 
     def reader(self) -> "SQLiteReader":
         """The reading side; it goes on working when the store is closed."""

@@ -45,14 +45,14 @@ class SQLiteReader:
         return self._first("WHERE seq = ?", (seq,))
 
     def artifacts(
-        self, type: str | None = None, run: str | None = None, *, after: int = 0, until: int | None = None,  # noqa: A002
+        self, type: str | None = None, run: str | None = None, *, after: int = 0, until: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[Row]:  # fmt: skip
         """The `Published` rows, by index."""
         index, where, values = _published(type, run)
         return self._pages(index, where, values, after, until, newest_first)
 
-    def count(self, type: str | None = None, run: str | None = None, *, until: int | None = None) -> int:  # noqa: A002
+    def count(self, type: str | None = None, run: str | None = None, *, until: int | None = None) -> int:
         """How many `Published` rows `artifacts` would give."""
         index, where, values = _published(type, run)
         bound = "" if until is None else " AND seq <= ?"
