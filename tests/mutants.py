@@ -91,7 +91,8 @@ def react_again_after_a_fold(patch: pytest.MonkeyPatch) -> None:
 CORE = (
     # -- design_findings.md, section 2 ----------------------------------------------------------------------------
     Mutant("D2 the state advances and then a component's exception gets out", rewrite(
-        Decision, "_react", "states[name], seen))\n        except Exception as", "states[name], seen))\n        except KeyError as")),
+        Decision, "_react", "states[name], seen))\n        except Exception as",
+        "states[name], seen))\n        except KeyError as")),
     Mutant("D3 a crash counts against everybody who ran", rewrite(
         Running, "_fail", 'kind == "crashed" and a.alone', 'kind == "crashed"')),
     Mutant("D8 what is held is never offered again", rewrite(

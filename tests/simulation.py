@@ -7,7 +7,8 @@ One history again, with what happens in it: `python -m tests.simulation 1234`
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.decider import Decider
@@ -149,7 +150,7 @@ class Simulation(Process):
         if body is None:
             return
         retry = self.decider.index.agents[body.agent].retry
-        kind = self.rng.choice(("error", "error", "interrupted"))
+        kind: Any = self.rng.choice(("error", "error", "interrupted"))
         error = ErrorInfo("ValueError", "it failed")
         id, fence = body.id, body.fence
         assert self.do("fail", lambda d: d.fail(id, fence, error, 0.1, self.now, retry, kind))
@@ -180,8 +181,9 @@ class Simulation(Process):
         drafts = self.drafts(1)
         assert not self.do("complete late", lambda d: d.complete(body.id, body.fence, drafts(), 1.0, self.now))
         assert not self.do("fail late", lambda d: d.fail(body.id, body.fence, error, 1.0, self.now))
-        event = lambda: ev.Calling(key="late")  # noqa: E731
-        refused = self.attempt("call late", lambda d: d.calling(body.id, body.fence, event(), self.now)[0])
+        refused = self.attempt(
+            "call late", lambda d: d.calling(body.id, body.fence, ev.Calling(key="late"), self.now)[0]
+        )
         assert refused is None, "a late worker may start an effect"
 
     def publish_inside(self) -> None:
@@ -197,16 +199,23 @@ class Simulation(Process):
             return
         until = self.now + 2.0 if self.rng.random() < 0.3 else None
         id, fence, key = body.id, body.fence, f"call {self.step}"
-        make = lambda: ev.Calling(key=key, cost="0.01", tokens=3, until=until)  # noqa: E731
-        self.attempt("call", lambda d: d.calling(id, fence, make(), self.now)[0])
+
+        def announce(d: Decider) -> list[Event]:
+            return d.calling(id, fence, ev.Calling(key=key, cost="0.01", tokens=3, until=until), self.now)[0]
+
+        self.attempt("call", announce)
 
     def called(self) -> None:
         if not self.state.calls:
             return
         call = self.rng.choice(list(self.state.calls.values()))
-        make = lambda: ev.Called(activation=call.activation, key=call.key, cost="0.02", payload=b"1")  # noqa: E731
-        assert self.do("called", lambda d: d.called(call.id, make(), self.now))
-        assert not self.do("called twice", lambda d: d.called(call.id, make(), self.now))
+
+        def record(d: Decider) -> list[Event]:
+            event = ev.Called(activation=call.activation, key=call.key, cost="0.02", payload=b"1")
+            return d.called(call.id, event, self.now)
+
+        assert self.do("called", record)
+        assert not self.do("called twice", record)
 
     def cancel(self) -> None:
         ids = self.rng.sample(sorted(self.state.activations), min(2, len(self.state.activations)))
@@ -240,7 +249,7 @@ class Simulation(Process):
             self.do("idle", lambda d: d.idle(reason, detail, self.now))
 
     def close_run(self) -> None:
-        run, stop = self.rng.choice(("main", "side")), self.rng.choice(("park", "cancel"))
+        run, stop = self.rng.choice(("main", "side")), cast("Any", self.rng.choice(("park", "cancel")))
         self.do("close", lambda d: d.close_run(run, "goal", "enough", "a person", stop, self.now))
 
     def resume(self) -> None:
@@ -255,7 +264,7 @@ class Simulation(Process):
                 self.body_ends()
             while body := self.body():
                 id, fence = body.id, body.fence
-                self.do("complete", lambda d, id=id, fence=fence: d.complete(id, fence, [], 0.1, self.now))
+                self.do("complete", partial(Decider.complete, id=id, fence=fence, drafts=[], seconds=0.1, now=self.now))
                 self.gone(body)
             self.claim()
             if self.bodies:

@@ -100,7 +100,7 @@ class Process:
         if self.rng.random() < 0.5 and not self.crashed and self.step:
             self.store.reader().keep(self.folded.snapshot())
         self.past = RecentPast(self.store.reader(), self.types, self.envelope)
-        self.folded = fold(self.store.reader(), Observers(self.world.components), self.envelope)
+        self.folded: Folded = fold(self.store.reader(), Observers(self.world.components), self.envelope)
         self.state = self.folded.state
         self.shadow = self.copy()
         self.twin = None

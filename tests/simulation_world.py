@@ -105,12 +105,12 @@ def random_subscription(rng: Random, id: str) -> Subscription:
     """Single, several, a count, a join, a batch or groups."""
     shape = rng.choice(("single", "single", "several", "count", "join", "join", "optional", "batch", "groups", "fork"))
     types = rng.sample(MODELS[:4], 3)
-    since = rng.choice(("now", "now", "start"))
+    since: Any = rng.choice(("now", "now", "start"))
     if shape in ("single", "several"):
         n = 1 if shape == "single" else 2
         slots = tuple(random_slot(rng, t) for t in types[:n])
         return Subscription(id, slots, since=since, max_waiting=rng.choice((3, 10_000)), scope=random_scope(rng))
-    within = rng.choice((None, None, 3.0, 6.0, "idle"))
+    within: Any = rng.choice((None, None, 3.0, 6.0, "idle"))
     if shape == "batch":
         slot = replace(random_slot(rng, types[0]), count=rng.choice((1, 2, 3)))
         by = rng.choice((None, "key"))

@@ -18,7 +18,7 @@ def test_whatever_happens_to_a_board_its_invariants_hold(first: int) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("first", range(1_000, 21_000, 100))
+@pytest.mark.parametrize("first", range(1_000, 2_500, 100))
 def test_whatever_happens_to_a_board_its_invariants_hold_at_length(first: int) -> None:
     for seed in range(first, first + 100):
         simulate(seed, 300)
@@ -62,8 +62,9 @@ def test_the_simulation_visits_everything_that_can_happen() -> None:
     for seed in range(40):
         seen += seen_in(simulate(seed))
     expected = {
-        *ev.KINDS, "Ended dead_letter", "Ended cancelled", "Ended skipped", "Ended blocker_failed",
-        "Ended kills_process", "Ended filter raised", "Expired window", "Expired waiting_limit", "Expired changed", "Failed error",
+        *ev.KINDS,
+        "Ended dead_letter", "Ended cancelled", "Ended skipped", "Ended blocker_failed", "Ended kills_process",
+        "Ended filter raised", "Expired window", "Expired waiting_limit", "Expired changed", "Failed error",
         "Failed timeout", "Failed interrupted", "Failed crashed", "Failed rejected", "Failed guilty", "Rang visible",
         "Rang group", "Rang retry", "Rang hold", "Rang sleep", "Rang alarm", "Closed park", "Closed cancel",
         "Activated blocked", "Activated again", "Activated from places", "Activated without an optional",

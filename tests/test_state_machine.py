@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from pydantic import BaseModel
 
 from stigmergy.blackboard import events as ev
@@ -282,13 +289,18 @@ class Board(RuleBasedStateMachine):
             assert row.at >= before.at
 
 
-TestBoard = Board.TestCase
-TestBoard.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, derandomize=True, database=None,
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+def test_the_model_and_the_core_agree_whatever_is_done() -> None:
+    run_state_machine_as_test(
+        Board,
+        settings=settings(
+            max_examples=100, stateful_step_count=40, deadline=None, derandomize=True, database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )  # fmt: skip
 
 
 @pytest.mark.long
-class TestBoardAtLength(Board.TestCase):  # type: ignore[misc]
-    settings = settings(max_examples=2_000, stateful_step_count=80, deadline=None, database=None)
+def test_the_model_and_the_core_agree_at_length() -> None:
+    run_state_machine_as_test(
+        Board, settings=settings(max_examples=600, stateful_step_count=80, deadline=None, database=None)
+    )

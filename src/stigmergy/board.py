@@ -22,7 +22,7 @@ from stigmergy.blackboard.definitions import AgentSpec, Limits
 from stigmergy.blackboard.drafting import draft_of
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.enrolment import enrolments_of
-from stigmergy.blackboard.errors import BoardBroken, BoardClosed, UseContext, WrongLoop
+from stigmergy.blackboard.errors import BoardBroken, BoardClosed, PublishError, SeedError, UseContext, WrongLoop
 from stigmergy.blackboard.events import Event, Priority, Published, Visibility
 from stigmergy.blackboard.fold import fold
 from stigmergy.blackboard.matching import Index
@@ -251,11 +251,15 @@ class Blackboard(Roster, View):
         Raises:
             SeedError: a line is wrong; names it.
         """
-        await self._open()
-        drafts = [
-            self._draft(s.payload, key=s.key, tags=s.tags, priority=s.priority, visibility=s.visibility)
-            for s in read_seeds(path, self._table, type_name=type_name)
-        ]
+        self._table.update(self.types)
+        drafts: list[Draft] = []
+        for s in read_seeds(path, self._table, type_name=type_name):
+            try:
+                drafts.append(
+                    self._draft(s.payload, key=s.key, tags=s.tags, priority=s.priority, visibility=s.visibility)
+                )
+            except PublishError as error:
+                raise SeedError(f"{Path(path).name}:{s.line}: {error} Nothing was published.") from error
         return await self._publish(drafts)
 
     def _draft(self, payload: BaseModel, *, run: str | None = None, **options: Any) -> Draft:

@@ -2,23 +2,42 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from stigmergy.blackboard.clock import Clock
+from stigmergy.blackboard.decider import Decider
 from stigmergy.blackboard.decision import Draft
-from stigmergy.blackboard.errors import CallRefused
-from stigmergy.blackboard.events import Activated, Called, Calling, Published
+from stigmergy.blackboard.errors import BoardBroken, CallRefused
+from stigmergy.blackboard.events import Activated, Called, Calling, Event, Published
 from stigmergy.blackboard.job import Job
+from stigmergy.blackboard.past import RecentPast
 from stigmergy.blackboard.rows import decode
 from stigmergy.blackboard.stores.base import Reader
+from stigmergy.blackboard.writer import Writer
 
-if TYPE_CHECKING:
-    from stigmergy.blackboard.owner import Owner
+
+class Shell(Protocol):
+    """What the desk needs of the owner behind it."""
+
+    decider: Decider
+    clock: Clock
+    past: RecentPast
+    reader: Reader
+    writer: Writer
+    lingering: int
+
+    @property
+    def running(self) -> bool: ...
+    def record(self, events: list[Event]) -> int: ...
+    def pump(self) -> None: ...
+    def broken(self) -> BoardBroken: ...
+    async def durable(self, seq: int) -> None: ...
 
 
 class LocalDesk:
     """Answers the bodies that run in the owner's process."""
 
-    def __init__(self, owner: "Owner") -> None:
+    def __init__(self, owner: Shell) -> None:
         self._owner = owner
         self.sleepers: dict[int, asyncio.Future[None]] = {}
         """Announced sleeps that bodies wait for."""

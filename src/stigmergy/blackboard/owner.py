@@ -78,9 +78,8 @@ class Owner:
         """Take the events of one decision: they are appended in this order. Returns the last position."""
         if not events:
             return self.writer.last
-        ledger = self.folded.ledger.apply
+        self.folded.book(events)
         for event in events:
-            ledger(event)
             if isinstance(event, Published):
                 self._note(event)
             elif isinstance(event, Rang) and event.timer == "sleep":
@@ -88,7 +87,8 @@ class Owner:
             elif event.__class__ in LOUD:
                 say_event(event, self._name)
         self.writer.add(events)
-        self.past.remember(events)
+        if self.writer.durable < events[-1].seq:
+            self.past.remember(events)
         self.past.trim(self.writer.durable)
         if self.writer.last - self._snapshot_at >= SNAPSHOT_EVERY:
             self._snapshot_at = self.writer.last
