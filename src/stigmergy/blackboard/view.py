@@ -11,8 +11,9 @@ from pydantic import BaseModel
 
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.artifacts import Artifacts, Query, envelope
+from stigmergy.blackboard.component import Component
 from stigmergy.blackboard.definitions import Limits, Subscription
-from stigmergy.blackboard.errors import NotExactlyOne, NotFound
+from stigmergy.blackboard.errors import BadComponent, NotExactlyOne, NotFound
 from stigmergy.blackboard.events import Event, Published
 from stigmergy.blackboard.fold import fold
 from stigmergy.blackboard.observers import Observers
@@ -28,6 +29,7 @@ from stigmergy.blackboard.visibility import Named
 from stigmergy.blackboard.where import Filter, matches, parse_where
 
 M = TypeVar("M", bound=BaseModel)
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,20 @@ class View:
             folded.ledger, folded.state, store=source.name, ref=ref_in(source.reader), limits=source.limits,
             subscriptions=source.subscriptions,
         )  # fmt: skip
+
+    def fold(self, component: Component[S], /) -> S:
+        """The state of a component after this log, whether it took part in it or not: its sums, counts or tallies.
+
+        Raises:
+            BadComponent: it raised.
+        """
+        source = self._source()
+        observers = Observers((component,))
+        read = source.types.decode
+        fold(source.reader, observers, lambda e: envelope(e, read(e.type, e.version, e.payload)), _until(source))
+        if component.name in observers.faulted:
+            raise BadComponent(f"component {component.name!r} raised at an event of {source.name}. Mend its step().")
+        return cast("S", observers.states[component.name])
 
     def why(self, id: int | str, /) -> Proof:
         """How an artifact or activation came about, back to what came from outside.
