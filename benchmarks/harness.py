@@ -92,7 +92,9 @@ def link(item: Ping | Pong, length: int) -> Ping | Pong | Done:
     """The next link of a chain of that many deliveries."""
     if item.seq + 1 >= length:
         return derive(item, Done)
-    return derive(item, Pong if type(item) is Ping else Ping)
+    if isinstance(item, Ping):
+        return derive(item, Pong)
+    return derive(item, Ping)
 
 
 def pairs(count: int) -> list[Left | Right]:

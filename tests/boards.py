@@ -1,5 +1,6 @@
-"""Boards for tests of behaviour: the same test on every store, and small artifacts to publish."""
+"""Boards for tests of behaviour: the same test on every store, with small artifacts and a small agent."""
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,32 @@ def numbers(view: View, model: type[A] | type[B] | type[C]) -> list[int]:
     return [int(getattr(artifact.payload, "n")) for artifact in view.artifacts(model)]  # noqa: B009  a union of types
 
 
+def copying(board: Blackboard, ran: list[int] | None = None, *, name: str = "copy", **limits: Any) -> Blackboard:
+    """The board, with an agent that makes a B of every A and notes which."""
+
+    async def copy(a: A) -> B:
+        if ran is not None:
+            ran.append(a.n)
+        return B(n=a.n, key=a.key)
+
+    board.agent(name).limits(**limits).consumes(A).publishes(B).body(copy)
+    return board
+
+
+async def in_the_middle(board: Blackboard, reached: asyncio.Event) -> asyncio.Task[object]:
+    """Run a board until a body says that it is where it should be; it goes on running."""
+    run: asyncio.Task[object] = asyncio.create_task(board.run_until_idle())
+    await reached.wait()
+    return run
+
+
+async def stopped(*runs: asyncio.Task[object]) -> None:
+    """End runs that were only there to be interrupted."""
+    for run in runs:
+        run.cancel()
+    await asyncio.wait(runs)
+
+
 class Boards:
     """Makes boards on one kind of store, and closes them when the test is over.
 
@@ -50,6 +77,10 @@ class Boards:
         """Close a board and open another one on what it leaves."""
         await board.close()
         return self._make(self._store_of(board), roster, options)
+
+    async def after(self, ending: str, board: Blackboard, **options: Any) -> Blackboard:
+        """The board that comes after one that was "closed" or "died"."""
+        return self.crashed(board, **options) if ending == "died" else await self.reopened(board, **options)
 
     def crashed(self, board: Blackboard, roster: Roster | None = None, **options: Any) -> Blackboard:
         """Another board on the files as they are at this moment, as if its process had died here; files only."""

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stigmergy.testing.plugin import OpenBoard
 
 HERE = Path(__file__).parent
 COMMAND = Path(sys.executable).parent / "stigmergy"
@@ -28,6 +32,10 @@ def test_the_wheel_holds_the_library_and_nothing_else() -> None:
 
 def test_hello_runs() -> None:
     assert "HELLO" in run(sys.executable, "hello.py")
+
+
+def test_the_pytest_plugin_is_there(open_board: "OpenBoard") -> None:
+    assert open_board(store="sqlite").run_sync().ok
 
 
 def test_the_command_line_runs_reads_and_explains_a_board() -> None:

@@ -28,3 +28,9 @@ async def file_board(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Boards
     boards = Boards("sqlite", tmp_path)
     yield boards
     await boards.close()
+
+
+@pytest.fixture(params=["closed", "died"])
+def ending(request: pytest.FixtureRequest) -> str:
+    """How a board ends: in good order, or in the middle of whatever it does."""
+    return str(request.param)

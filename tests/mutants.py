@@ -112,7 +112,7 @@ CORE = (
     Mutant("suspects run beside others", rewrite(
         Decision, "_queue_ready", "elif a.suspect:", "elif False:")),
     Mutant("closed runs go on", rewrite(
-        Running, "_next", "if self.state.run(a.run).closed:", "if False:")),
+        Running, "_next", ".closed:", ".closed and False:")),
     Mutant("an orderly stop uses up an attempt", rewrite(
         State, "_failed", 'elif e.kind != "interrupted":', "else:")),
     Mutant("a guard that broke lets everybody pass", rewrite(

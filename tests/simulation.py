@@ -51,17 +51,17 @@ class Simulation(Process):
         """That many random steps, then no more faults: everything must come to rest."""
         rng = self.rng
         steps_with_weight: list[tuple[Callable[[], object], int]] = [
-            (self.publish, 16), (self.claim, 26), (self.complete, 22), (self.fail, 5), (self.late_worker, 3),
-            (self.publish_inside, 3), (self.call, 4), (self.called, 4), (self.cancel, 2), (self.redrive, 2),
-            (self.release, 3), (self.wake, 7), (self.rest, 4), (self.close_run, 1), (self.resume, 2),
-            (self.body_ends, 3), (self.flush, 5), (self.make_twin, 3), (self.crash, 2), (self.restart, 2),
+            (self.publish, 22), (self.claim, 24), (self.complete, 16), (self.fail, 7), (self.late_worker, 3),
+            (self.publish_inside, 3), (self.call, 8), (self.called, 8), (self.cancel, 2), (self.redrive, 2),
+            (self.release, 3), (self.wake, 9), (self.rest, 4), (self.close_run, 1), (self.resume, 4),
+            (self.body_ends, 3), (self.flush, 5), (self.make_twin, 3), (self.crashes, 2), (self.restart, 2),
             (self.hire, 1),
         ]  # fmt: skip
         kinds, weights = zip(*steps_with_weight, strict=True)
         for self.step in range(1, steps + 1):
             [act] = rng.choices(kinds, weights)
             self.doing = act.__name__
-            self.now += rng.choice((0.0, 0.0, 0.1, 1.0, 1.0, -5.0)) if rng.random() < 0.5 else 0.0
+            self.now += rng.choice((0.1, 1.0, 1.0, 1.0, -1.5)) if rng.random() < 0.5 else 0.0
             act()
             if self.talk:
                 print(f"{self.step:4} {self.doing} done")  # noqa: T201
@@ -70,10 +70,10 @@ class Simulation(Process):
 
     def payload(self) -> Any:
         rng = self.rng
-        model = rng.choice(MODELS[:4])
+        model: Any = rng.choice((*MODELS[:4], Job))
         n = UNLUCKY if rng.random() < 0.03 else rng.choice((0, 1, 2, 3, 4, 9))
         key = rng.choice(("x", "y", "z")) if rng.random() < 0.98 else "long" * 100
-        if model is not Job or rng.random() < 0.3:
+        if model is not Job or rng.random() < 0.1:
             return model(key=key, n=n)
         self.works += 1
         known = [f"w{max(1, self.works + rng.randint(-4, 1))}" for _ in range(rng.choice((0, 1, 1, 2)))]
@@ -85,10 +85,12 @@ class Simulation(Process):
         """A random draft, made anew whenever asked, since deciders keep what they are given."""
         rng, payload = self.rng, self.payload()
         visibility = rng.choice(
-            (None, None, None, None, Visibility(agents=["agent0", "agent2"]), Visibility(labels=[rng.choice(LABELS)]),
+            (*[None] * 7, Visibility(agents=["agent0", "agent2"]), Visibility(labels=[rng.choice(LABELS)]),
              Visibility(tenant="acme"), Visibility(after=3.0), Visibility(after=1.0, labels=["red"]))
         )  # fmt: skip
         review_by = rng.choice(("agent0", "agent1", "agent2", "nobody")) if rng.random() < 0.1 else ""
+        if visibility is not None and visibility.after and rng.random() < 0.9:
+            review_by = ""  # both together are refused
         options: dict[str, Any] = {
             "key": f"key{rng.randint(1, 12)}" if rng.random() < 0.15 else None,
             "tags": rng.choice(((), (), ("hot",), ("hot", "cold"))),
@@ -102,7 +104,7 @@ class Simulation(Process):
         return lambda: [replace(make(), run=run) if run is not None else make() for make in made]
 
     def publish(self) -> None:
-        drafts = self.drafts(3)
+        drafts = self.drafts(4)
         self.attempt("publish", lambda d: d.publish(drafts(), self.now))
 
     def claim(self) -> None:
@@ -234,8 +236,8 @@ class Simulation(Process):
             self.attempt("release", lambda d: d.release(id, "a person", self.now))
 
     def wake(self) -> None:
-        if self.rng.random() < 0.3:
-            self.now += self.rng.choice((2.0, 10.0, -3.0))
+        if self.rng.random() < 0.6:
+            self.now += self.rng.choice((1.0, 2.0, 5.0, 10.0, -3.0))
         self.do("wake", lambda d: d.wake(self.now))
         checks.check_nothing_due(self.decider)
 
@@ -247,6 +249,14 @@ class Simulation(Process):
         if not self.do("fire at idle", lambda d: d.fire_at_idle(self.now), partly=True):
             reason, detail = self.decider.why_idle()
             self.do("idle", lambda d: d.idle(reason, detail, self.now))
+
+    def crashes(self) -> None:
+        """The process dies; often, what runs first in the next one kills that as well."""
+        self.crash()
+        while self.rng.random() < 0.4:
+            self.claim()
+            self.flush()
+            self.crash()
 
     def close_run(self) -> None:
         run, stop = self.rng.choice(("main", "side")), cast("Any", self.rng.choice(("park", "cancel")))

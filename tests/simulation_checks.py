@@ -10,6 +10,7 @@ from stigmergy.blackboard.decider import Decider
 from stigmergy.blackboard.decision import request_of
 from stigmergy.blackboard.events import Event
 from stigmergy.blackboard.records import Activation
+from stigmergy.blackboard.running import over_limit
 from stigmergy.blackboard.state import State
 from tests.simulation_books import Books
 
@@ -116,7 +117,8 @@ def check_parked(decider: Decider) -> None:
     """What is parked may not start."""
     for id, why in decider.parked.items():
         a = decider.state.activations[id]
-        assert decider.state.run(a.run).closed or decider._over(a), f"{id} is parked for no reason ({why})"
+        run = decider.state.run(a.run)
+        assert run.closed or over_limit(a, run, decider.limits), f"{id} is parked for no reason ({why})"
 
 
 def check_order(decider: Decider, claimed: Activation, events: Sequence[Event], busy: Counter[str]) -> None:

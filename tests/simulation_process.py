@@ -112,6 +112,8 @@ class Process:
         self.flush()  # nothing runs before it is durable that somebody is there
         assert self.state.unclean == (0 if clean else unclean + 1)
         assert self.crashed or clean, "an orderly stop was taken for a crash"
+        if self.rng.random() < 0.8:
+            self.do("resume", lambda d: d.resume_runs(self.now))
 
     def derive(self) -> None:
         """A decider on the state that is there."""
@@ -249,9 +251,9 @@ class Process:
             assert first.seq > self.dealt, f"id {first.seq} is dealt a second time"
         Auditor(self.books).decision(events, partly or rang)
         self.dealt = max(self.dealt, events[-1].seq)
+        self.folded.book(events)
         self.past.remember(events)
         for event, row in zip(events, rows, strict=True):
-            self.folded.ledger.apply(event)
             if isinstance(event, Published):
                 self.past.add(event)
             copy = decode(row)

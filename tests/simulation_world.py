@@ -75,7 +75,7 @@ def parity(payload: Any) -> int:
 
 def random_roster(rng: Random) -> list[AgentSpec]:
     """Three to six agents."""
-    return [random_agent(rng, f"agent{i}") for i in range(rng.randint(3, 6))]
+    return [random_agent(rng, f"agent{i}") for i in range(rng.randint(3, 7))]
 
 
 def random_agent(rng: Random, name: str) -> AgentSpec:
@@ -84,7 +84,7 @@ def random_agent(rng: Random, name: str) -> AgentSpec:
         name=name,
         subscriptions=tuple(random_subscription(rng, f"{name}/{i}") for i in range(rng.choice((1, 1, 2)))),
         concurrency=rng.choice((None, 1, 1, 2)),
-        timeout=rng.choice((None, None, 4.0)),
+        timeout=rng.choice((None, 4.0)),
         retry=Retry(attempts=rng.choice((1, 2, 3)), backoff=rng.choice((0.0, 1.0)), cap=3.0),
         self_trigger=rng.random() < 0.3,
         labels=frozenset(rng.sample(LABELS, rng.randint(0, 2))),
@@ -103,7 +103,22 @@ def reshaped(rng: Random, agent: AgentSpec) -> AgentSpec:
 
 def random_subscription(rng: Random, id: str) -> Subscription:
     """Single, several, a count, a join, a batch or groups."""
-    shape = rng.choice(("single", "single", "several", "count", "join", "join", "optional", "batch", "groups", "fork"))
+    shape = rng.choice(
+        (
+            "single",
+            "single",
+            "single",
+            "several",
+            "several",
+            "count",
+            "join",
+            "join",
+            "optional",
+            "batch",
+            "groups",
+            "fork",
+        )
+    )
     types = rng.sample(MODELS[:4], 3)
     since: Any = rng.choice(("now", "now", "start"))
     if shape in ("single", "several"):
@@ -123,8 +138,10 @@ def random_subscription(rng: Random, id: str) -> Subscription:
     if shape == "optional":
         slots = (slots[0], replace(slots[1], optional=True, count=rng.choice((1, 2))))
         within = rng.choice((2.0, 5.0, "idle"))
+    # Work ids belong to a run, so that a join over runs has no work.
+    scope: Any = "run" if any(slot.model is Job for slot in slots) else random_scope(rng)
     return Subscription(
-        id, slots, by=join_on, within=within, since=since, scope=random_scope(rng),
+        id, slots, by=join_on, within=within, since=since, scope=scope,
         groups=2 if shape == "groups" else 1, window=rng.choice((None, None, 5)),
         max_waiting=rng.choice((4, 10_000, 10_000)),
     )  # fmt: skip
@@ -141,6 +158,7 @@ def random_slot(rng: Random, model: type[BaseModel]) -> Slot:
         (
             Where(),
             Where(),
+            Where(),
             Where(predicates=(small,)),
             Where(equals=(("key", ("x", "y")),)),
             Where((("n", (1, 2, 3, 4)),), (small,)),
@@ -148,8 +166,8 @@ def random_slot(rng: Random, model: type[BaseModel]) -> Slot:
     )
     return Slot(
         model.__name__, model, where=where,
-        producers=frozenset(rng.choice(((), (), (), ("outside",), ("agent0", "agent1")))),
-        tags=frozenset(rng.choice(((), (), (), ("hot",)))),
+        producers=frozenset(rng.choice(((), (), (), (), ("outside",), ("agent0", "agent1")))),
+        tags=frozenset(rng.choice(((), (), (), (), ("hot",)))),
     )  # fmt: skip
 
 

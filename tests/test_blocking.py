@@ -35,10 +35,10 @@ def worker(board: Blackboard) -> list[str | None]:
     return done
 
 
-# -- order ------------------------------------------------------------------------------------------------------------
+# -- order -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.req("S3.51")
+@pytest.mark.req("S3.51", "S2.53")
 async def test_work_starts_only_when_all_that_blocks_it_is_done(new_board: Boards) -> None:
     board = new_board()
     done = worker(board)
@@ -115,7 +115,7 @@ async def test_work_ids_of_two_runs_have_nothing_to_do_with_each_other(new_board
     assert report.reason == "deadlock"
 
 
-# -- what never comes -------------------------------------------------------------------------------------------------
+# -- what never comes --------------------------------------------------------------------------------------------------
 
 
 async def test_an_unknown_id_is_waited_for_and_named_as_what_cannot_go_on(new_board: Boards) -> None:
@@ -185,7 +185,7 @@ async def test_an_agent_that_closes_a_cycle_is_a_dead_letter(new_board: Boards) 
     assert board.artifacts(Work).total == 0
 
 
-# -- what fails -------------------------------------------------------------------------------------------------------
+# -- what fails --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.req("S3.51")
@@ -222,7 +222,7 @@ async def test_a_cancelled_blocker_ends_what_it_blocked(new_board: Boards) -> No
     assert (report.cancelled, report.blocker_failed, report.open) == (1, 1, 0)
 
 
-# -- ids --------------------------------------------------------------------------------------------------------------
+# -- ids ---------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_work_id_is_used_once_in_a_run(new_board: Boards) -> None:

@@ -68,7 +68,7 @@ async def error_in_body(board: Blackboard, body: Callable[[Context], Any]) -> Ba
     return error
 
 
-# -- once -------------------------------------------------------------------------------------------------------------
+# -- once --------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_recorded_effect_is_not_executed_again_by_a_retry(new_board: Boards) -> None:
@@ -207,7 +207,7 @@ async def test_an_idempotency_key_is_the_same_in_every_attempt_and_differs_betwe
     assert keys[1] != keys[2]
 
 
-# -- refused ----------------------------------------------------------------------------------------------------------
+# -- refused -----------------------------------------------------------------------------------------------------------
 
 
 async def test_one_key_for_two_effects_is_refused(new_board: Boards) -> None:
@@ -312,7 +312,7 @@ async def test_an_activation_that_was_cancelled_starts_no_more_effects(new_board
     assert len(errors) == 1
 
 
-# -- sleeping ---------------------------------------------------------------------------------------------------------
+# -- sleeping ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_sleep_takes_no_time_under_a_virtual_clock_and_deadlines_keep_their_order(new_board: Boards) -> None:
@@ -329,6 +329,25 @@ async def test_a_sleep_takes_no_time_under_a_virtual_clock_and_deadlines_keep_th
     await board.publish_many([A(n=3), A(n=1), A(n=2)])
     assert (await board.run_until_idle()).ok
     assert order == [(1, 3600), (2, 7200), (3, 10800)]
+
+
+async def test_one_body_may_sleep_twice_at_a_time_under_a_virtual_clock(new_board: Boards) -> None:
+    clock = VirtualClock()
+    board = new_board(clock=clock)
+    start = clock.now()
+    woke: list[tuple[str, float]] = []
+
+    @board.agent
+    async def nap(a: A, ctx: Context) -> None:
+        async def one(key: str, seconds: float) -> None:
+            await ctx.sleep(key, seconds)
+            woke.append((key, clock.now() - start))
+
+        await asyncio.gather(one("long", 50), one("short", 20))
+
+    await board.publish(A())
+    await asyncio.wait_for(board.run_until_idle(), 10)
+    assert woke == [("short", 20), ("long", 50)]
 
 
 async def test_a_sleep_in_real_time_ends(new_board: Boards) -> None:
@@ -369,7 +388,7 @@ async def test_a_sleep_must_have_a_length(new_board: Boards) -> None:
     assert isinstance(await error_in_body(new_board(), body), DefinitionError)
 
 
-# -- publishing at once -----------------------------------------------------------------------------------------------
+# -- publishing at once ------------------------------------------------------------------------------------------------
 
 
 async def test_what_a_body_publishes_at_once_is_worked_on_while_it_runs_and_is_linked_to_it(

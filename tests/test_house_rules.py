@@ -75,7 +75,7 @@ def test_packages_import_only_what_stands_below_them(package: str) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
 def test_files_functions_and_names_stay_small_and_plain(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 420
+    assert len(text.splitlines()) <= 460
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 60, node.name

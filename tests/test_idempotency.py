@@ -2,20 +2,10 @@
 
 import pytest
 
-from stigmergy import Blackboard
 from stigmergy.blackboard.errors import InvalidPayload, KeyReused
-from tests.boards import A, B, Boards, numbers
+from tests.boards import A, Boards, copying, numbers
 
 pytestmark = pytest.mark.anyio
-
-
-def copying(board: Blackboard, ran: list[int]) -> Blackboard:
-    async def copy(a: A) -> B:
-        ran.append(a.n)
-        return B(n=a.n)
-
-    board.agent("copy").consumes(A).publishes(B).body(copy)
-    return board
 
 
 async def test_the_same_key_again_is_the_first_artifact_and_runs_nothing_twice(new_board: Boards) -> None:

@@ -37,7 +37,7 @@ def runs(board: Blackboard) -> dict[str, int]:
     return counts
 
 
-# -- by type ----------------------------------------------------------------------------------------------------------
+# -- by type -----------------------------------------------------------------------------------------------------------
 
 
 async def test_one_input_gives_one_output_with_its_producer_cause_and_run(new_board: Boards) -> None:
@@ -145,7 +145,7 @@ async def test_a_cascade_emerges_from_subscriptions_alone(new_board: Boards) -> 
     assert [line.name for line in report.agents] == ["second", "first"]
 
 
-# -- by content -------------------------------------------------------------------------------------------------------
+# -- by content --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.req("S3.17")
@@ -259,6 +259,24 @@ async def test_a_raising_predicate_is_a_dead_letter_with_lineage(new_board: Boar
     assert f"{dead.activation}" in str(board.why(dead.activation))
 
 
+async def test_a_predicate_whose_error_has_no_message_is_a_dead_letter_all_the_same(new_board: Boards) -> None:
+    class Wordless(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    def broken(a: A) -> bool:
+        raise Wordless
+
+    board = new_board()
+
+    async def never(a: A) -> None: ...
+
+    board.agent("brittle").consumes(A, where=broken).body(never)
+    await board.publish(A())
+    report = await board.run_until_idle()
+    assert [d.error.type for d in report.left.dead_letters if d.error] == ["Wordless"]
+
+
 async def test_a_raising_predicate_of_an_output_does_not_undo_the_producer(new_board: Boards) -> None:
     board = new_board()
 
@@ -276,7 +294,7 @@ async def test_a_raising_predicate_of_an_output_does_not_undo_the_producer(new_b
     assert report.done == 1
 
 
-# -- by producer and tags ---------------------------------------------------------------------------------------------
+# -- by producer and tags ----------------------------------------------------------------------------------------------
 
 
 async def test_a_subscription_can_ask_for_producers(new_board: Boards) -> None:
@@ -318,6 +336,12 @@ async def test_a_subscription_can_ask_for_any_of_some_tags(new_board: Boards) ->
     assert [a.payload.n for a in board.artifacts(A, tags="green")] == [1, 2]
 
 
+async def test_one_tag_may_be_given_as_a_word(new_board: Boards) -> None:
+    board = new_board()
+    made = await board.publish(A(), tags="red")
+    assert made.tags == ("red",)
+
+
 async def test_outputs_of_agents_carry_tags_and_are_matched_by_them(new_board: Boards) -> None:
     board = new_board()
     seen: list[tuple[int, tuple[str, ...]]] = []
@@ -356,7 +380,7 @@ async def test_a_field_called_tags_gives_tags(new_board: Boards) -> None:
     assert seen == [["ops"]]
 
 
-# -- who published it -------------------------------------------------------------------------------------------------
+# -- who published it --------------------------------------------------------------------------------------------------
 
 
 async def test_an_agent_does_not_take_what_it_published_and_the_report_says_so(new_board: Boards) -> None:
@@ -402,7 +426,7 @@ async def test_what_two_agents_feed_each_other_is_not_suppressed(new_board: Boar
     assert numbers(board, A) == [0, 2, 4]
 
 
-# -- priority ---------------------------------------------------------------------------------------------------------
+# -- priority ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.req("S3.52")

@@ -24,7 +24,7 @@ def dead_letter(report: Report) -> tuple[str, str]:
     return dead.error.type, dead.error.message
 
 
-# -- declared ---------------------------------------------------------------------------------------------------------
+# -- declared ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.req("S3.20")
@@ -116,7 +116,7 @@ async def test_an_output_that_would_not_survive_the_log_is_refused_by_its_field(
     assert board.artifacts(Holder).total == 0
 
 
-# -- all or none ------------------------------------------------------------------------------------------------------
+# -- all or none -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.req("S3.19")
@@ -171,7 +171,7 @@ async def test_a_body_that_raises_after_its_work_publishes_nothing(new_board: Bo
     assert board.artifacts(B).total == 0
 
 
-# -- how many ---------------------------------------------------------------------------------------------------------
+# -- how many ----------------------------------------------------------------------------------------------------------
 
 
 def spread(board: Blackboard, fan_out: int | tuple[int, int]) -> None:
@@ -263,7 +263,7 @@ async def test_declared_visibility_goes_with_every_output(new_board: Boards) -> 
     assert seen == ["friend"]
 
 
-# -- nobody's to change -----------------------------------------------------------------------------------------------
+# -- nobody's to change ------------------------------------------------------------------------------------------------
 
 
 async def test_changing_an_input_changes_neither_the_log_nor_what_others_get(new_board: Boards) -> None:

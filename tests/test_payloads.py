@@ -13,7 +13,7 @@ import pytest
 from pydantic import AnyUrl, BaseModel, ConfigDict, Field, RootModel, SecretStr
 
 from stigmergy import Blackboard, artifact_type
-from stigmergy.blackboard.errors import NotRoundTrippable, PublishError
+from stigmergy.blackboard.errors import BadType, NotRoundTrippable, PublishError, StigmergyError, TypeClash
 from tests.boards import B, Boards
 
 pytestmark = pytest.mark.anyio
@@ -286,3 +286,48 @@ async def test_artifacts_of_a_type_that_this_program_has_no_class_for_are_readab
     [artifact] = again.artifacts("Leaf")
     assert artifact.id == made.id
     assert artifact.payload.model_dump() == {"n": 4}
+
+
+# -- refused -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("payload", ["text", 7, {"n": 1}, Leaf, None], ids=["text", "number", "dict", "class", "none"])
+async def test_what_is_no_model_cannot_be_published(new_board: Boards, payload: Any) -> None:
+    board = new_board()
+    with pytest.raises(BadType, match="is no artifact type"):
+        await board.publish(payload)
+    assert board.artifacts().total == 0
+
+
+async def test_a_payload_that_was_made_around_its_validation_is_refused(new_board: Boards) -> None:
+    board = new_board()
+    with pytest.raises(PublishError, match=r"Leaf\.n"):
+        await board.publish(Leaf.model_construct(**{"n": "no number"}))  # type: ignore[arg-type]
+    assert board.artifacts().total == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"tags": ["\ud800"]}, {"run": "a\0b"}, {"review_by": "\ud800"}, {"priority": "urgent"}, {"key": "\0"}],
+    ids=lambda options: next(iter(options)),
+)
+async def test_an_option_without_a_sensible_value_is_refused(new_board: Boards, options: dict[str, Any]) -> None:
+    board = new_board()
+    with pytest.raises(StigmergyError):
+        await board.publish(Leaf(n=1), **options)
+    assert board.artifacts().total == 0
+
+
+async def test_two_classes_of_one_name_cannot_be_mixed(new_board: Boards) -> None:
+    def define(kind: type) -> type[BaseModel]:
+        class Score(BaseModel):
+            value: kind  # type: ignore[valid-type]
+
+        return Score
+
+    board = new_board()
+    await board.publish(define(int)(value=1))
+    with pytest.raises(TypeClash, match="two classes are called Score"):
+        await board.publish(define(str)(value="x"))
+    await board.publish(define(int)(value=2))
+    assert board.artifacts("Score").total == 2

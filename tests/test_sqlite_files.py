@@ -25,7 +25,7 @@ from stigmergy.blackboard.errors import (
 )
 from stigmergy.blackboard.stores.base import Snapshot
 from stigmergy.blackboard.stores.sqlite import SQLiteReader, SQLiteStore, owner_in_this_process
-from tests.store_conformance import published, row
+from stigmergy.testing.stores import published, row
 
 SRC = Path(__file__).parent.parent / "src"
 OWNER = """

@@ -13,7 +13,7 @@ from stigmergy.blackboard.stores.base import Row, Store
 from stigmergy.blackboard.stores.choose import store_for
 from stigmergy.blackboard.stores.memory import MemoryStore
 from stigmergy.blackboard.stores.sqlite import SQLiteStore
-from tests.store_conformance import CHECKS, Check, StoreMaker, published, row
+from stigmergy.testing.stores import CHECKS, Check, StoreMaker, published, row
 
 
 @pytest.fixture(params=["memory", "sqlite", "sqlite-fast"])

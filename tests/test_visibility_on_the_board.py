@@ -67,7 +67,7 @@ def context_of_everybody(board: Blackboard, **agents: dict[str, Any]) -> dict[st
     return shown
 
 
-# -- who is offered it, and who is shown it ---------------------------------------------------------------------------
+# -- who is offered it, and who is shown it ----------------------------------------------------------------------------
 
 
 @pytest.mark.req("S3.71")
@@ -139,7 +139,7 @@ async def test_no_provider_can_show_what_its_agent_may_not_see(
     assert all(public.id in ids for ids in shown.values())
 
 
-# -- the context ------------------------------------------------------------------------------------------------------
+# -- the context -------------------------------------------------------------------------------------------------------
 
 
 async def test_the_context_never_repeats_the_inputs(new_board: Boards) -> None:
@@ -297,7 +297,7 @@ async def test_the_context_is_as_of_the_claim(new_board: Boards) -> None:
     assert seen == [["C"]]
 
 
-# -- later ------------------------------------------------------------------------------------------------------------
+# -- later -------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_delayed_artifact_is_delivered_once_when_its_time_has_come(new_board: Boards) -> None:
@@ -377,7 +377,7 @@ async def test_an_output_may_be_delayed(new_board: Boards) -> None:
     assert seen == [20.0]
 
 
-# -- held for review --------------------------------------------------------------------------------------------------
+# -- held for review ---------------------------------------------------------------------------------------------------
 
 
 class Desk(Component[None]):

@@ -53,6 +53,7 @@ from stigmergy.phases import (
     ValidationResult,
     WorkDiscovery,
 )
+from stigmergy.replay import Difference, replay
 from stigmergy.version import VERSION as __version__
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "ContextRequest",
     "Costs",
     "Deny",
+    "Difference",
     "FunctionAgent",
     "Hold",
     "Implementation",
@@ -112,5 +114,6 @@ __all__ = [
     "labelled",
     "private",
     "read",
+    "replay",
     "tenant",
 ]

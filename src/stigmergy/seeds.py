@@ -33,6 +33,7 @@ class Seed:
         at: seconds since the stream began.
         producer: who published it when it was recorded; "" = it is to be published from outside.
         line: where it stands in the file.
+        id, cause, inputs: its position when it was recorded, the activation that published it, and what that consumed.
     """
 
     payload: BaseModel
@@ -44,6 +45,9 @@ class Seed:
     at: float
     producer: str
     line: int
+    id: int | None = None
+    cause: int | None = None
+    inputs: tuple[int, ...] = ()
 
 
 class _Visibility(BaseModel):
@@ -58,7 +62,7 @@ class _Visibility(BaseModel):
 
 
 class _Line(BaseModel):
-    """The fields of a line; the second half is written by an export and not read by anybody."""
+    """The fields of a line; the last ones are written by an export, and are only of interest where it is played."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -70,10 +74,10 @@ class _Line(BaseModel):
     priority: Priority | None = None
     visibility: _Visibility | None = None
     at: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] | None = None
-    id: JsonValue = None
+    id: int | None = None
     producer: str = ""
-    cause: JsonValue = None
-    inputs: JsonValue = None
+    cause: int | None = None
+    inputs: list[int] = Field(default_factory=list)
     time: JsonValue = None
 
 
@@ -164,7 +168,10 @@ class _Reading:
         tags = tuple(line.tags)
         moment = at if line.at is None else line.at
         visibility = None if line.visibility is None else Visibility(**line.visibility.model_dump())
-        return Seed(payload, line.type, line.key, tags, line.priority, visibility, moment, producer, number)
+        return Seed(
+            payload, line.type, line.key, tags, line.priority, visibility, moment, producer, number,
+            line.id, line.cause, tuple(line.inputs),
+        )  # fmt: skip
 
     def _version(self, name: str) -> int:
         known = self.types.get(name)
@@ -335,11 +342,18 @@ def write_stream(view: View, out: TextIO) -> int:
         elif isinstance(event, ev.Completed | ev.Ended):
             ended.append((event.tx, event.cause))
         elif isinstance(event, ev.Published):
-            out.write(_written(event, start, inputs.get(event.cause)) + "\n")
+            known = inputs.get(event.cause)
+            out.write(_written(event, start, _inputs(view, event) if known is None else known) + "\n")
             count += 1
         while ended and ended[0][0] < event.tx:
             inputs.pop(ended.pop(0)[1], None)
     return count
+
+
+def _inputs(view: View, e: ev.Published) -> list[int] | None:
+    """What an activation consumed that ended before this was published, as those do that are played."""
+    cause = next(view.events(e.cause - 1), None) if e.cause else None
+    return cause.inputs if isinstance(cause, ev.Activated) else None
 
 
 def _written(e: ev.Published, start: float, inputs: list[int] | None) -> str:

@@ -7,12 +7,12 @@ from hashlib import blake2b
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar, cast, get_type_hints, overload
 
-import anyio.to_thread
 from pydantic import BaseModel, JsonValue, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from stigmergy.agents.request import Request
 from stigmergy.agents.signature import ContextMark
+from stigmergy.agents.threads import in_thread
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing
 from stigmergy.blackboard.decision import Draft
@@ -116,9 +116,10 @@ class Context(ContextMark):
             raise DuplicateCall(f'call "{key}" is used twice in {self.agent_name!r}. Give each effect its own key.')
         self._used.add(key)
         try:
+            to_json(key)
             return blake2b(to_json([args, kwargs], by_alias=True, inf_nan_mode="strings"), digest_size=12).hexdigest()
         except (PydanticSerializationError, ValueError) as error:
-            raise NotJournalable(f'call "{key}": its arguments cannot be recorded as JSON ({error}).') from error
+            raise NotJournalable(f"call {key!r}: its key or arguments cannot be recorded as JSON ({error}).") from error
 
     async def _execute(
         self, key: str, name: str, digest: str, decoder: TypeAdapter[Any], fn: Callable[..., Any],
@@ -131,12 +132,12 @@ class Context(ContextMark):
             if inspect.iscoroutinefunction(fn):
                 result = await fn(*args, **kwargs)
             else:
-                result = await anyio.to_thread.run_sync(lambda: fn(*args, **kwargs), abandon_on_cancel=True)
+                result = await in_thread(lambda: fn(*args, **kwargs))
                 if inspect.isawaitable(result):
                     result = await result
             payload = _recordable(key, result, decoder)
         except Exception as error:
-            info = ErrorInfo(type(error).__name__, str(error))
+            info = ErrorInfo.of(error)
             seconds = perf_counter() - started
             await desk.called(
                 job, calling, Called(activation=job.id, key=key, outcome="failed", error=info, seconds=seconds)

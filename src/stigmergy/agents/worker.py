@@ -1,21 +1,17 @@
 """Runs bodies: on the loop, in a thread, or in a process of their own."""
 
-import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
-from math import inf
-from threading import Lock
 from typing import Any
 
-import anyio.to_process
-import anyio.to_thread
 from pydantic import BaseModel
 
 from stigmergy.agents.agent import Agent, FunctionAgent
+from stigmergy.agents.apart import Call, Processes
 from stigmergy.agents.context import Context
 from stigmergy.agents.request import Request, envelope
+from stigmergy.agents.threads import in_thread, inside_body
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing, ContextProvider
 from stigmergy.blackboard.decision import Draft
@@ -26,9 +22,6 @@ from stigmergy.blackboard.job import Job
 from stigmergy.blackboard.types import TypeTable, type_of
 from stigmergy.blackboard.visibility import visible
 from stigmergy.blackboard.where import matches
-
-inside_body: ContextVar[str] = ContextVar("inside_body", default="")
-"""The agent whose body runs here; "" outside of bodies."""
 
 
 @dataclass(slots=True)
@@ -50,8 +43,8 @@ class BodyWorker:
     def __init__(self, agents: Sequence[Agent], types: TypeTable, provider: ContextProvider | None) -> None:
         self._types = types
         self._check: Callable[[BaseModel], object] | None = getattr(provider, "check", None)
+        self._processes = Processes()
         self._plans = {agent.name: self._plan(agent, provider) for agent in agents}
-        self._limiter: anyio.CapacityLimiter | None = None
 
     def _plan(self, agent: Agent, provider: ContextProvider | None) -> _Plan:
         means = agent.means
@@ -93,9 +86,10 @@ class BodyWorker:
 
         async def body() -> Any:
             if means.isolate == "process":
-                return await _in_process(plan.agent, args, named)
+                return await self._processes.run(Call(plan.agent.name, *_importable(plan.agent), args, named))
             if threaded:
-                return await self._in_thread(job, plan.function, args, named)
+                # It cannot be stopped: given up, it keeps its place until it has ended.
+                return await in_thread(lambda: plan.function(*args, **named), lambda: job.desk.lingering(job))
             return await plan.function(*args, **named)
 
         if not means.middleware:
@@ -127,33 +121,6 @@ class BodyWorker:
         )  # fmt: skip
         return Briefing(briefing.instructions, shown)
 
-    async def _in_thread(
-        self, job: Job, fn: Callable[..., Any], args: Sequence[object], named: dict[str, object]
-    ) -> object:
-        """Run a plain function in a thread. It cannot be stopped: given up, it keeps its place until it has ended."""
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(inf)  # the board's own limits hold
-        lock, ended = Lock(), False
-        released: list[Callable[[], None]] = []
-
-        def body() -> object:
-            nonlocal ended
-            try:
-                return fn(*args, **named)
-            finally:
-                with lock:
-                    ended = True
-                for release in released:
-                    release()
-
-        try:
-            return await anyio.to_thread.run_sync(body, abandon_on_cancel=True, limiter=self._limiter)
-        except BaseException:
-            with lock:
-                if not ended:
-                    released.append(job.desk.lingering(job))
-            raise
-
     # -- outputs --------------------------------------------------------------------------------------------------
 
     def _draft(self, payload: BaseModel, **options: Any) -> Draft:
@@ -165,13 +132,15 @@ class BodyWorker:
         spec = plan.agent.spec
         drafts: list[Draft] = []
         counts: dict[str, int] = {}
-        for payload in _flat(returned, spec):
+        for payload in (returned,) if isinstance(returned, BaseModel) else _flat(returned, spec):
             output = plan.outputs.get(type(payload)) or _declared(spec, payload)
             counts[output.type_name] = counts.get(output.type_name, 0) + 1
             if (output.where.predicates or output.where.equals) and not matches(output.where, payload):
                 continue
-            drafts.append(self._draft(
-                payload, tags=output.tags, visibility=output.visibility, review_by=output.review_by,
+            if self._check is not None:
+                self._check(payload)
+            drafts.append(draft_of(
+                self._types, payload, tags=output.tags, visibility=output.visibility, review_by=output.review_by,
             ))  # fmt: skip
         for output in spec.outputs:
             if output.fan_out is not None:
@@ -243,16 +212,3 @@ def _importable(agent: Agent) -> tuple[str, str]:
             "Define it at the top level of a module."
         )
     return module, qualname
-
-
-async def _in_process(agent: Agent, args: Sequence[object], named: dict[str, object]) -> object:
-    module, qualname = _importable(agent)
-    return await anyio.to_process.run_sync(run_importable, module, qualname, list(args), named, cancellable=True)
-
-
-def run_importable(module: str, qualname: str, args: Sequence[object], named: dict[str, object]) -> object:
-    """What the other process does."""
-    found: Any = importlib.import_module(module)
-    for part in qualname.split("."):
-        found = getattr(found, part)
-    return found(*args, **named)

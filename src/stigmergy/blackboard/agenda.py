@@ -35,7 +35,7 @@ class Agenda:
         heappush(heap, entry)
         self._gone.discard(a.id)
         self.count += 1
-        if heap[0] is entry and self._free(a.agent):
+        if heap[0] is entry and (a.agent not in self._limit or self._free(a.agent)):
             heappush(self._best, (*entry, a.agent))
 
     def remove(self, activation: int) -> None:
@@ -48,7 +48,7 @@ class Agenda:
         while self._best:
             order, activation, agent = heappop(self._best)
             heap = self._ready.get(agent)
-            if not heap or heap[0] != (order, activation) or not self._free(agent):
+            if not heap or heap[0] != (order, activation) or (agent in self._limit and not self._free(agent)):
                 continue
             heappop(heap)
             if activation in self._gone:
@@ -68,11 +68,11 @@ class Agenda:
     def free(self, agent: str) -> None:
         """A place of the agent is free again."""
         self._busy[agent] -= 1
-        self._offer(agent)
+        if agent in self._limit:  # without a limit its best is always on offer
+            self._offer(agent)
 
     def _free(self, agent: str) -> bool:
-        limit = self._limit.get(agent)
-        return limit is None or self._busy.get(agent, 0) < limit
+        return agent not in self._limit or self._busy.get(agent, 0) < self._limit[agent]
 
     def _offer(self, agent: str) -> None:
         heap = self._ready.get(agent)

@@ -91,6 +91,7 @@ class Decider(Running):
         id = timer.subject
         if timer.kind == "alarm":
             self._alarms.pop(timer.detail, None)
+            self._rung[timer.detail] = timer.due
             self._emit(ev.Rang(timer="alarm", component=timer.detail))
             if timer.detail not in self.observers.faulted:
                 self.observers.changed.add(timer.detail)
@@ -200,6 +201,8 @@ class Decider(Running):
             for id in e.shapes:
                 if id in anew:
                     self._offer_anew(id, anew[id])
+                for _, scope in [feed for feed in self._complete if feed[0] == id]:  # it may ask for fewer groups now
+                    self._fire(self.index.subscriptions[id], scope, self.index.subscriptions[id].groups)
         for position, artifact in offered:
             subscriptions = {id for id, after in missed.items() if position > after}
             self._offer_to(subscriptions, artifact, released=position > artifact.id)

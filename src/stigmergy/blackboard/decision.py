@@ -131,6 +131,8 @@ class Decision(ABC):
         """Of this decision: what the past cannot know yet."""
         self._reactions: deque[tuple[AnyComponent, cp.Seen, Origin]] = deque()
         self._alarms: dict[str, float] = {}
+        self._rung: dict[str, float] = {}
+        """component -> the alarm that rang last."""
         self._complete: dict[tuple[str, str], list[tuple[int, str]]] = {}
         """(subscription, scope) -> its complete groups that have not fired, oldest first: when, and their key."""
         self._held: dict[str, dict[int, None]] = {}
@@ -272,7 +274,7 @@ class Decision(ABC):
 
     def _fault(self, name: str, error: Exception, cause: int) -> None:
         self.observers.fault(name)
-        self._emit(Faulted(component=name, error=ErrorInfo(type(error).__name__, str(error))), cause)
+        self._emit(Faulted(component=name, error=ErrorInfo.of(error)), cause)
 
     def _after_changes(self) -> None:
         """A component whose state changed may set its alarm anew, and is asked again about what it holds."""
@@ -287,8 +289,8 @@ class Decision(ABC):
             return
         try:
             due = component.alarm(self.observers.states[name])
-            if due is not None:
-                due = float(due)
+            if due is not None and float(due) == self._rung.get(name):
+                raise RuntimeError(f"alarm() asks for {due} again, which has rung; step() is to take note of Rang")
         except Exception as error:  # noqa: BLE001  user code: the component is taken out of service, on record
             if self._tx:
                 self._fault(name, error, self.state.seq)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from stigmergy.blackboard.bodies import Bodies
 from stigmergy.blackboard.clock import Clock
 from stigmergy.blackboard.decider import Decider
 from stigmergy.blackboard.decision import Draft
@@ -24,7 +25,7 @@ class Shell(Protocol):
     past: RecentPast
     reader: Reader
     writer: Writer
-    lingering: int
+    bodies: Bodies
 
     @property
     def running(self) -> bool: ...
@@ -128,19 +129,4 @@ class LocalDesk:
 
     def lingering(self, job: Job) -> Callable[[], None]:
         """A body that cannot be stopped keeps its place until it has ended."""
-        owner = self._owner
-        loop = asyncio.get_running_loop()
-        owner.lingering += 1
-        owner.decider.agenda.occupy(job.agent.name)
-
-        def ended() -> None:
-            owner.lingering -= 1
-            owner.decider.freed(job.agent.name)
-            if owner.running:
-                owner.pump()
-
-        def from_any_thread() -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(ended)
-
-        return from_any_thread
+        return self._owner.bodies.lingers(job.agent.name)

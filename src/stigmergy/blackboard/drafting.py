@@ -1,7 +1,6 @@
 """From a payload to a draft: checked, copied, encoded."""
 
-from collections.abc import Sequence
-from hashlib import blake2b
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -32,9 +31,13 @@ def draft_of(
     if kind is None or kind.model is not model:
         kind = types.add(model)
     copy, data = kind.encode(payload)
+    if not isinstance(tags, str | Iterable):
+        raise DefinitionError(f"tags={tags!r} are no tags. Give a list of texts.")
+    if visibility is not None and not isinstance(visibility, Visibility):
+        raise DefinitionError(f"visibility={visibility!r} is none of private(…), labelled(…), tenant(…), after(…).")
     draft = Draft(
-        copy, data, kind.name, kind.version, kind.schema, run, key, list(tags), priority, visibility, review_by,
-        digest=blake2b(data, digest_size=12).hexdigest(),
+        copy, data, kind.name, kind.version, kind.schema, run, key, [tags] if isinstance(tags, str) else list(tags),
+        priority, visibility, review_by,
     )  # fmt: skip
     if kind.has_work or kind.has_priority or kind.has_phase or kind.has_tags or kind.has_blocking or kind.has_parent:
         _take_fields(draft, kind, copy)
@@ -44,6 +47,8 @@ def draft_of(
         check_text("tag", tag)
     if run:
         check_text("run", run)
+    if review_by:
+        check_text("review_by", review_by)
     if priority is not None and priority not in PRIORITIES:
         raise DefinitionError(f"priority {priority!r} is not one of low, medium, high, critical.")
     return draft

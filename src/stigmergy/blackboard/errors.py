@@ -13,6 +13,8 @@ StigmergyError
 │   ├── BoardClosed, BoardBroken, OutcomeUnknown, BrokenOff, UseContext, WrongLoop
 ├── CallError              a journaled effect was misused
 │   ├── DuplicateCall, CallChanged, NotJournalable, CallRefused
+├── BodyError              a body could not run to its end
+│   ├── ProcessDied, NotSendable
 ├── QueryError             a read found something else than it asked for
 │   ├── NotFound, NotExactlyOne
 └── RunFailed              `report.raise_for_failures()`: chains the first failure
@@ -194,6 +196,18 @@ class NotJournalable(CallError):
 
 class CallRefused(CallError):
     """A component denied an effect."""
+
+
+class BodyError(StigmergyError):
+    """A body could not run to its end."""
+
+
+class ProcessDied(BodyError):
+    """The process of an isolated body ended before the body did."""
+
+
+class NotSendable(BodyError):
+    """Something cannot get from one process to another."""
 
 
 class QueryError(StigmergyError):

@@ -45,6 +45,11 @@ class Event:
     payload_of: ClassVar[bool] = False
 
 
+def storable(text: str) -> str:
+    """What users' code says, without half surrogate pairs, as some file names have them: they cannot be stored."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 @dataclass(slots=True)
 class ErrorInfo:
     """An exception as data."""
@@ -54,9 +59,16 @@ class ErrorInfo:
     traceback: str = ""
 
     def __post_init__(self) -> None:
-        """Half a surrogate pair, as in some file names, cannot be stored."""
-        self.message = self.message.encode("utf-8", "replace").decode()
-        self.traceback = self.traceback.encode("utf-8", "replace").decode()
+        self.message, self.traceback = storable(self.message), storable(self.traceback)
+
+    @classmethod
+    def of(cls, error: BaseException, traceback: str = "") -> "ErrorInfo":
+        """An exception that user code raised; its `__str__` is user code, too."""
+        try:
+            message = str(error)
+        except Exception as broken:  # noqa: BLE001  what cannot say its message is still to be recorded
+            message = f"its message cannot be read ({type(broken).__name__})"
+        return cls(type(error).__name__, message, traceback)
 
 
 @dataclass(slots=True)
@@ -174,6 +186,9 @@ class Held(Event):
     reason: str = ""
     until: float | None = None
 
+    def __post_init__(self) -> None:
+        self.reason = storable(self.reason)
+
 
 @dataclass(slots=True)
 class Released(Event):
@@ -190,6 +205,9 @@ class Withdrawn(Event):
 
     by: str = ""
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        self.reason = storable(self.reason)
 
 
 @dataclass(slots=True)
@@ -277,6 +295,9 @@ class Failed(Event):
     guilty: bool = False
     feedback: str = ""
 
+    def __post_init__(self) -> None:
+        self.feedback = storable(self.feedback)
+
 
 @dataclass(slots=True)
 class Ended(Event):
@@ -285,6 +306,9 @@ class Ended(Event):
     outcome: Outcome = "dead_letter"
     reason: str = ""
     error: ErrorInfo | None = None
+
+    def __post_init__(self) -> None:
+        self.reason = storable(self.reason)
 
 
 @dataclass(slots=True)
@@ -353,6 +377,9 @@ class Closed(Event):
     detail: str = ""
     by: str = ""
     stop: Literal["park", "cancel"] = "park"
+
+    def __post_init__(self) -> None:
+        self.detail = storable(self.detail)
 
 
 @dataclass(slots=True)

@@ -4,10 +4,8 @@ All of it is read off the folded state and the ledger, so a living board and a f
 """
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import islice
 from typing import ClassVar, Literal
 
 from stigmergy.blackboard.definitions import Subscription
@@ -15,7 +13,7 @@ from stigmergy.blackboard.events import ErrorInfo
 from stigmergy.blackboard.ledger import Ledger
 from stigmergy.blackboard.records import Activation
 from stigmergy.blackboard.state import State
-from stigmergy.blackboard.text import number, short
+from stigmergy.blackboard.text import number, short, when
 
 LISTED = 1_000
 """How many things of one kind a report lists; all are counted."""
@@ -93,12 +91,12 @@ class WaitingJoin:
         """What is there and what is lacking."""
         key = f", {self.key}" if self.key else ""
         lacks = f"lacks {', '.join(self.lacks)}" if self.lacks else "waits for more"
-        until = f" (until {_clock(self.until)})" if self.until is not None else ""
+        until = f" (until {when(self.until)})" if self.until is not None else ""
         return f"{self.agent}{key}: has {_some(self.has)}, {lacks}{until}"
 
     def command(self, store: str) -> str:
         """What to do next."""
-        return next_command(store, "why", self.latest)
+        return next_command(store, "why-not" if store != "memory" else "why_not", self.agent, self.latest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ class HeldBack:
     def line(self) -> str:
         """What, by whom, why."""
         reason = f": {short(self.reason, 60)}" if self.reason else ""
-        until = f" until {_clock(self.until)}" if self.until is not None else ""
+        until = f" until {when(self.until)}" if self.until is not None else ""
         return f"{self.subject} by {self.by}{until}{reason}"
 
     def command(self, store: str) -> str:
@@ -155,7 +153,7 @@ class Due:
 
     def line(self) -> str:
         """What comes when."""
-        return f"{self.timer} of {self.subject} at {_clock(self.at)}"
+        return f"{self.timer} of {self.subject} at {when(self.at)}"
 
     def command(self, store: str) -> str:
         """What to do next."""
@@ -295,22 +293,28 @@ def _waiting(
     state: State, subscriptions: Mapping[str, Subscription], names: Callable[[Iterable[int]], tuple[str, ...]]
 ) -> list[WaitingJoin]:
     found = []
-    for (feed, _, key), places in islice(state.groups.items(), LISTED):
+    # By age and not as they come, which depends on whether the state was folded or loaded from a snapshot.
+    groups = sorted(state.groups.items(), key=lambda group: (min(i for ids in group[1] for i in ids), group[0]))
+    for (feed, _, key), places in groups[:LISTED]:
         ids = sorted(i for place in places for i in place)
         subscription = subscriptions.get(feed)
-        lacks: list[str] = []
-        for i, slot in enumerate(subscription.slots if subscription else ()):
-            missing = slot.count - (len(places[i]) if i < len(places) else 0)
-            if missing > 0:
-                lacks.append(slot.type_name if slot.count == 1 else f"{missing:,} {slot.type_name}")
-        if subscription and not lacks:
-            lacks.append(f"other groups ({subscription.groups} at a time)")
+        lacks = lacking(subscription, places) if subscription else []
         by = subscription.by if subscription and isinstance(subscription.by, str) else "key"
         label = f"{by}={key}" if key else ""
         within = subscription.within if subscription else None
         until = state.waiting[feed][ids[0]].at + within if isinstance(within, float | int) else None
         found.append(WaitingJoin(feed, _agent(feed), label, names(ids[:LISTED]), tuple(lacks), ids[-1], until))
     return found
+
+
+def lacking(subscription: Subscription, places: Sequence[Sequence[int]]) -> list[str]:
+    """What a group still waits for: `Stock`, `2 Order`."""
+    lacks: list[str] = []
+    for i, slot in enumerate(subscription.slots):
+        missing = slot.count - (len(places[i]) if i < len(places) else 0)
+        if missing > 0:
+            lacks.append(slot.type_name if slot.count == 1 else f"{missing:,} {slot.type_name}")
+    return lacks or [f"other groups ({subscription.groups} at a time)"]
 
 
 def _due(state: State) -> list[Due]:
@@ -372,7 +376,3 @@ def _agent(subscription: str) -> str:
 
 def _some(refs: tuple[str, ...]) -> str:
     return ", ".join(refs[:3]) + (f" and {len(refs) - 3:,} more" if len(refs) > 3 else "")
-
-
-def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -21,13 +21,19 @@ OWN_ID = "\0own id"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A slot of a subscription, with whose it is; `order` is the order of definition."""
+    """A slot of a subscription, with whose it is.
+
+    Attributes:
+        order: the order of definition.
+        single: one artifact alone is an activation.
+    """
 
     order: int
     agent: AgentSpec
     subscription: Subscription
     slot: Slot
     index: int
+    single: bool
 
 
 @dataclass(slots=True)
@@ -69,7 +75,7 @@ class Index:
                 if isinstance(subscription.by, Ancestor):
                     self.ancestors.add(subscription.by.type_name)
                 for i, slot in enumerate(subscription.slots):
-                    self._add(Place(order, agent, subscription, slot, i))
+                    self._add(Place(order, agent, subscription, slot, i, subscription.single))
                     order += 1
         self.types = set(self._opaque) | set(self._keyed)
 
@@ -141,12 +147,13 @@ class Index:
             for predicate in slot.where.predicates:
                 if not predicate(artifact.payload):
                     return None
-            if place.subscription.single:
+            if place.single:
                 return Take(place)
             return Take(place, key_of(place.subscription, artifact))
         except Exception as error:  # noqa: BLE001  user code: recorded as a dead letter with its lineage
             where = "a filter" if not isinstance(error, _NoKey) else "the key"
-            return Take(place, error=ErrorInfo(type(error).__name__, f"{where} of {agent.name!r} raised: {error}"))
+            info = ErrorInfo.of(error)
+            return Take(place, error=ErrorInfo(info.type, f"{where} of {agent.name!r} raised: {info.message}"))
 
 
 class _NoKey(Exception):
@@ -165,4 +172,6 @@ def key_of(subscription: Subscription, artifact: Candidate) -> str:
             raise _NoKey(f"it has no single nearest ancestor of type {by.type_name}")
         return str(artifact.ancestors[by.type_name])
     value = plain(getattr(artifact.payload, by) if isinstance(by, str) else by(artifact.payload))
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    text.encode()  # half a surrogate pair cannot be stored: then there is no key
+    return text

@@ -104,7 +104,7 @@ class Observers:
             try:
                 after = c.step(before, seen)
             except Exception as error:  # noqa: BLE001  user code: the component is taken out of service, on record
-                faults.append((name, ErrorInfo(type(error).__name__, str(error))))
+                faults.append((name, ErrorInfo.of(error)))
                 self.faulted.add(name)
                 continue
             if after is not before:

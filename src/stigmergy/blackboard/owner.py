@@ -11,9 +11,11 @@ deadlines are in the decider's one heap, served by one timer here, so that a vir
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from time import perf_counter
 from traceback import format_exception
 
+from stigmergy.blackboard.bodies import Bodies
 from stigmergy.blackboard.clock import Clock
 from stigmergy.blackboard.decider import Decider
 from stigmergy.blackboard.decision import Draft
@@ -36,6 +38,9 @@ SNAPSHOT_EVERY = 100_000
 ANNOUNCEMENTS = 100
 """How often in one run components may answer "nothing is left" with new work."""
 
+_HEEDED = LOUD | {Rang}
+"""Events that more is done about than to record them."""
+
 Goal = Callable[[Published], bool]
 
 
@@ -56,12 +61,7 @@ class Owner:
         self.clock = clock
         self._concurrency = concurrency
         self.writer = Writer(store, decider.state.seq, self._on_durable)
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        """Running bodies by fence: one that was given up may still end while its activation runs again."""
-        self.lingering = 0
-        self._unbegun: dict[int, Activation] = {}
-        """Claimed activations whose task the loop has not begun yet."""
-        self._given_up: set[int] = set()
+        self.bodies = Bodies(self)
         self._stopping = False
         self.desk = LocalDesk(self)
         self._quiet: asyncio.Future[None] | None = None
@@ -71,6 +71,8 @@ class Owner:
         self._goal: Goal | None = None
         self._reached = ""
         self.watchers: set[asyncio.Event] = set()
+        self.feed: Callable[[bool], bool] = lambda asleep: False
+        """Asked when nothing runs, or (True) all that runs sleeps: makes what comes next happen, if anything does."""
 
     # -- recording ------------------------------------------------------------------------------------------------
 
@@ -78,28 +80,33 @@ class Owner:
         """Take the events of one decision: they are appended in this order. Returns the last position."""
         if not events:
             return self.writer.last
+        writer, last = self.writer, events[-1].seq
         self.folded.book(events)
         for event in events:
             if isinstance(event, Published):
                 self._note(event)
-            elif isinstance(event, Rang) and event.timer == "sleep":
-                self.desk.ring(event.cause)
-            elif event.__class__ in LOUD:
-                say_event(event, self._name)
-        self.writer.add(events)
-        if self.writer.durable < events[-1].seq:
+            elif event.__class__ in _HEEDED:
+                self._heed(event)
+        writer.add(events)
+        if writer.durable < last:
             self.past.remember(events)
-        self.past.trim(self.writer.durable)
-        if self.writer.last - self._snapshot_at >= SNAPSHOT_EVERY:
-            self._snapshot_at = self.writer.last
-            self.writer.keep(self.folded.snapshot())
+            if last - self._snapshot_at >= SNAPSHOT_EVERY:
+                self._snapshot_at = last
+                writer.keep(self.folded.snapshot())
+        elif self.watchers:
+            self._tell_watchers()
         if self.decider.stopped:
             self._stop_bodies()
-        if self.writer.durable == self.writer.last:
-            self._tell_watchers()
-        return events[-1].seq
+        return last
+
+    def _heed(self, event: Event) -> None:
+        if event.__class__ in LOUD:
+            say_event(event, self._name)
+        elif isinstance(event, Rang) and event.timer == "sleep":
+            self.desk.ring(event.cause)
 
     def _note(self, event: Published) -> None:
+        self.past.trim(self.writer.durable)
         self.past.add(event)
         if self._goal is not None and not self._reached and self._goal(event):
             self._reached = f"{event.type}@{event.seq}"
@@ -111,6 +118,7 @@ class Owner:
     def _on_durable(self) -> None:
         if self.writer.failed is not None:
             say(logging.ERROR, "an append failed", board=self._name, error=str(self.writer.failed))
+        self.past.trim(self.writer.durable)
         self._tell_watchers()
         if self._quiet is not None:
             self.pump()
@@ -175,6 +183,7 @@ class Owner:
             horizon: seconds from the moment of quiescence that deadlines are waited for; None = for all.
         """
         self._goal, self._reached, self._stopping = goal, "", False
+        self.bodies.clear()
         self.record(self.decider.resume_runs(self.clock.now()))
         self._hold_back()
         announced = 0
@@ -183,14 +192,22 @@ class Owner:
                 await self._until_quiet()
                 if self.writer.failed is not None:
                     return "broken", str(self.writer.failed)
+                if self._stopping:
+                    return "cancelled", "the board was closed"
                 if self._reached:
                     await self._interrupt()
                     self.record(self.decider.idle("goal", self._reached, self.clock.now()))
                     await self.durable(self.writer.last)
                     return "goal", self._reached
-                if self._more_at_idle() or await self._wait_for_timer(horizon):
+                reason: Reason
+                if detail := self.bodies.crowded():
+                    if await self._wait_for_place(horizon):
+                        continue
+                    reason = "waiting"
+                elif self.feed(False) or self._more_at_idle() or await self._wait_for_timer(horizon):
                     continue
-                reason, detail = self.decider.why_idle()
+                else:
+                    reason, detail = self.decider.why_idle()
                 before = self.decider.agenda.count
                 self.record(self.decider.idle(reason, detail, self.clock.now()))
                 announced += 1
@@ -200,7 +217,10 @@ class Owner:
                 await self.durable(self.writer.last)
                 return reason, detail
         except BaseException:
-            await asyncio.shield(self._leave_running())
+            leaving = asyncio.ensure_future(self._leave_running())
+            while not leaving.done():  # however often we are cancelled: who runs next must not meet it
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([leaving])
             raise
         finally:
             self._quiet = None
@@ -210,7 +230,7 @@ class Owner:
     async def _leave_running(self) -> None:
         """The run was cancelled: stop the bodies, and make durable what is decided."""
         await self._interrupt()
-        if self.writer.failed is None:
+        with suppress(Exception):  # whoever comes next is told that the board is broken
             await self.writer.flush()
 
     @property
@@ -221,6 +241,9 @@ class Owner:
     async def leave(self) -> None:
         """Give up the board: stop what runs, and make everything durable."""
         await self._interrupt()
+        self._disarm()
+        if self._quiet is not None and not self._quiet.done():
+            self._quiet.set_result(None)
         self.record(self.decider.leave(self.clock.now()))
         self.writer.keep(self.folded.snapshot())
         await self.writer.finish()
@@ -240,46 +263,54 @@ class Owner:
     def pump(self) -> None:
         """Start what may start; say so when nothing is left running."""
         if self.writer.failed is not None:
-            self._cancel(list(self._tasks))
+            self.bodies.give_up(list(self.bodies.tasks))
         elif not self._reached and not self._stopping:
             self._start_bodies()
         if self._at_rest() and self.writer.behind <= WINDOW:
             if self._quiet is not None and not self._quiet.done():
                 self._quiet.set_result(None)
-        elif self._all_sleep():
-            self._move_time()
+        elif self._stopping:
+            self._disarm()
+        elif self.desk.sleepers and self._all_sleep():
+            asyncio.get_running_loop().call_soon(self._move_time)  # a body may be about to do something still
         else:
             self._arm()
 
     def _at_rest(self) -> bool:
-        """Nothing runs, or need not go on; a given-up thread whose place is waited for does."""
-        return self._reached != "" or not (self._tasks or (self.lingering and self.decider.agenda.count))
+        """Nothing runs, or need not go on."""
+        return self._reached != "" or not self.bodies.tasks
+
+    async def _wait_for_place(self, horizon: float | None) -> bool:
+        self._quiet = asyncio.get_running_loop().create_future()
+        self._arm()
+        return bool((await asyncio.wait([self._quiet], timeout=horizon))[0])
 
     def _all_sleep(self) -> bool:
-        """Every running body waits for a deadline, and none of them was just woken or given up."""
-        sleepers = self.desk.sleepers
-        if not sleepers or len(sleepers) < len(self._tasks) or self._given_up:
+        """Every running body waits for a deadline, and none was just woken or given up, or waits for the disk."""
+        sleepers, bodies = self.desk.sleepers, self.bodies
+        if not sleepers or len(sleepers) < len(bodies.tasks) or bodies.given_up or self.writer.behind:
             return False
         calls = self.decider.state.calls
-        asleep = {calls[c].activation for c, woken in sleepers.items() if c in calls and not woken.done()}
-        return len(asleep) == len(self._tasks)
+        if any(woken.done() or call not in calls for call, woken in sleepers.items()):
+            return False
+        return len({calls[call].activation for call in sleepers}) == len(bodies.tasks)
 
     def _start_bodies(self) -> None:
-        tasks, decider = self._tasks, self.decider
-        while len(tasks) + self.lingering < self._concurrency and self.writer.behind <= WINDOW:
+        bodies, tasks, decider = self.bodies, self.bodies.tasks, self.decider
+        while len(tasks) + bodies.lingering < self._concurrency and self.writer.behind <= WINDOW:
             if not decider.agenda.count and not decider.suspects:
                 return
             events, a = decider.claim(self.clock.now())
             self.record(events)
             if a is not None:
-                self._unbegun[a.fence] = a
+                bodies.unbegun[a.fence] = a
                 tasks[a.fence] = asyncio.get_running_loop().create_task(self._attempt(a))
             elif not events:  # if there are any, one was denied, held or cancelled at once, and the next may run
                 return
 
     async def _attempt(self, a: Activation) -> None:
         """One attempt of one activation, from its durable claim to its recorded end."""
-        del self._unbegun[a.fence]
+        del self.bodies.unbegun[a.fence]
         spec = self.decider.index.agents[a.agent]
         id, fence = a.id, a.fence
         job = job_of(a, spec, self.desk)
@@ -298,10 +329,7 @@ class Owner:
         self._ended(a.agent, fence, events)
 
     def _ended(self, agent: str, fence: int, events: list[Event]) -> None:
-        self._tasks.pop(fence, None)
-        if fence in self._given_up:
-            self._given_up.discard(fence)
-            self.decider.freed(agent)
+        self.bodies.ended(agent, fence)
         if self.writer.failed is None:
             self.record(events)
         self.pump()
@@ -317,39 +345,20 @@ class Owner:
             info = ErrorInfo("Interrupted", "the run was stopped")
             return self.decider.fail(id, fence, info, seconds, now, ONCE, "interrupted")
         trace = "" if isinstance(error, StigmergyError) else "".join(format_exception(error))[-8_000:]
-        info = ErrorInfo(type(error).__name__, str(error), trace)
+        info = ErrorInfo.of(error, trace)
         return self.decider.fail(id, fence, info, seconds, now, spec.retry)
 
     def _stop_bodies(self) -> None:
         stopped, self.decider.stopped = self.decider.stopped, []
         for fence, agent in stopped:
-            if fence in self._tasks:
-                self._given_up.add(fence)
-                self._cancel([fence])
+            if fence in self.bodies.tasks:
+                self.bodies.give_up([fence])
             else:
                 self.decider.freed(agent)
 
-    def _cancel(self, fences: Sequence[int]) -> None:
-        """Stop bodies. One that has not begun never will, so that its attempt is ended here."""
-        for fence in fences:
-            task = self._tasks.get(fence)
-            if task is None:
-                continue
-            task.cancel()
-            a = self._unbegun.pop(fence, None)
-            if a is not None:
-                error = ErrorInfo("Interrupted", "the run was stopped")
-                now = self.clock.now()
-                broken = self.writer.failed is not None
-                ended = [] if broken else self.decider.fail(a.id, fence, error, 0.0, now, ONCE, "interrupted")
-                self._ended(a.agent, fence, ended)
-
     async def _interrupt(self) -> None:
-        """Stop all bodies in good order: their work stays open."""
         self._stopping = True
-        while tasks := list(self._tasks.values()):
-            self._cancel(list(self._tasks))
-            await asyncio.wait(tasks)
+        await self.bodies.stop()
 
     # -- time -----------------------------------------------------------------------------------------------------
 
@@ -373,9 +382,13 @@ class Owner:
         return True
 
     def _move_time(self) -> None:
-        """All running bodies sleep: a virtual clock may go on to the next deadline."""
+        """If all running bodies sleep, a virtual clock may go on to the next deadline."""
+        if self._stopping or self._quiet is None or not self._all_sleep():
+            return
         timer = self.decider.timers.next()
-        if timer is not None and self.clock.jump(timer.due):
+        if self.feed(True):
+            asyncio.get_running_loop().call_soon(self.pump)
+        elif timer is not None and self.clock.jump(timer.due):
             self.record(self.decider.wake(self.clock.now()))
             asyncio.get_running_loop().call_soon(self.pump)
         else:
@@ -398,6 +411,6 @@ class Owner:
 
     def _ring(self) -> None:
         self._timer = None
-        if self.writer.failed is None:
+        if self.writer.failed is None and not self._stopping:
             self.record(self.decider.wake(self.clock.now()))
         self.pump()

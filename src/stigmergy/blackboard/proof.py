@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.events import Event
+from stigmergy.blackboard.prov import prov_of
 from stigmergy.blackboard.rows import decode
 from stigmergy.blackboard.stores.base import Reader
 from stigmergy.blackboard.text import guides, money, number, seconds, short, table, title
@@ -28,6 +29,9 @@ class Step:
         by: who published it, and how that went; for an activation, how it ended.
         parent: the place in the proof of what follows from this; -1 for what is being explained.
         above: it was explained further up already.
+        producer: the agent or component that published it or that ran; "outside" from outside.
+        activation: the activation that it came out of, or that it is; 0 = none.
+        at: log time in seconds since the epoch.
     """
 
     id: int
@@ -37,6 +41,9 @@ class Step:
     by: str
     parent: int
     above: bool = False
+    producer: str = ""
+    activation: int = 0
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,10 @@ class Proof:
     def to_json(self) -> str:
         """The proof as a JSON object."""
         return _PROOF.dump_json(self, indent=2).decode()
+
+    def to_prov(self) -> str:
+        """The lineage as W3C PROV-JSON, for tools that draw or store provenance."""
+        return prov_of(self.steps)
 
 
 _PROOF = TypeAdapter(Proof)
@@ -94,7 +105,7 @@ def why(reader: Reader, id: int, until: int | None = None) -> Proof:
         if above:
             continue
         seen.add(event.seq)
-        before = _before(reader, event)
+        before = rests_on(reader, event)
         todo += [(e, len(steps) - 1) for e in reversed(before)]
     return Proof(tuple(steps), tuple(cut))
 
@@ -123,23 +134,27 @@ def _origin(reader: Reader, event: Event | None) -> Event | None:
     return event
 
 
-def _before(reader: Reader, event: Event) -> list[Event]:
+def rests_on(reader: Reader, event: Event) -> list[Event]:
     """The artifacts that an artifact or activation rests on."""
     if isinstance(event, ev.Activated):
         found = [_event(reader, i) for i in event.inputs]
         return [e for e in found if e is not None]
     cause = _origin(reader, _event(reader, event.cause))
-    return _before(reader, cause) if isinstance(cause, ev.Activated) else [cause] if cause is not None else []
+    return rests_on(reader, cause) if isinstance(cause, ev.Activated) else [cause] if cause is not None else []
 
 
 def _step(reader: Reader, event: Event, parent: int, *, above: bool, until: int | None) -> Step:
     if isinstance(event, ev.Published):
         by = "" if above else _publication(reader, event, until)
         name = f"{event.type}@{event.seq}"
-        return Step(event.seq, "artifact", name, title(event.payload.decode()), by, parent, above)
+        cause = _event(reader, event.cause)
+        activation = cause.seq if isinstance(cause, ev.Activated) else 0
+        about = title(event.payload.decode())
+        return Step(event.seq, "artifact", name, about, by, parent, above, event.producer, activation, event.at)
     assert isinstance(event, ev.Activated)
     by = _course(reader, event, until)
-    return Step(event.seq, "activation", f"{event.agent}@{event.seq}", "", by, parent, above)
+    name = f"{event.agent}@{event.seq}"
+    return Step(event.seq, "activation", name, "", by, parent, above, event.agent, event.seq, event.at)
 
 
 def _publication(reader: Reader, event: ev.Published, until: int | None) -> str:

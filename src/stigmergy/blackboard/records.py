@@ -108,6 +108,14 @@ class RunTotals:
     detail: str = ""
 
 
+class Runs(dict[str, RunTotals]):
+    """The totals of every run by name; asking for a new one makes it."""
+
+    def __missing__(self, name: str) -> RunTotals:
+        totals = self[name] = RunTotals(name)
+        return totals
+
+
 @dataclass(slots=True)
 class Dump:
     """The state as plain data."""

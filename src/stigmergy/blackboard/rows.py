@@ -1,6 +1,7 @@
 """Events as rows and back. The body of a row is the event as JSON, with fields that have their default left out."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,24 +11,25 @@ from stigmergy.blackboard.events import KINDS, Called, Event, Published
 from stigmergy.blackboard.stores.base import Row
 
 _ADAPTERS = {kind: TypeAdapter(cls) for kind, cls in KINDS.items()}
-_TO_JSON: dict[type[Event], Callable[..., bytes]] = {
-    cls: _ADAPTERS[kind].serializer.to_json for kind, cls in KINDS.items()
+_TO_JSON: dict[type[Event], tuple[str, Callable[..., bytes]]] = {
+    cls: (kind, _ADAPTERS[kind].serializer.to_json) for kind, cls in KINDS.items()
 }
 _FROM_JSON: dict[str, Callable[..., Any]] = {kind: a.validator.validate_json for kind, a in _ADAPTERS.items()}
+_row: Callable[[tuple[object, ...]], Row] = partial(tuple.__new__, Row)
+"""A row from its values in order; the class itself takes twice as long."""
 
 
 def encode(event: Event) -> Row:
     """The row of an event."""
-    cls = event.__class__
-    body = _TO_JSON[cls](event, exclude_defaults=True).decode()
-    if cls is Published:
-        assert isinstance(event, Published)
-        return Row(
-            event.seq, event.tx, event.at, "Published", event.cause, event.run, event.type, event.key, event.work,
+    kind, to_json = _TO_JSON[event.__class__]
+    body = to_json(event, exclude_defaults=True).decode()
+    if isinstance(event, Published):
+        return _row((
+            event.seq, event.tx, event.at, kind, event.cause, event.run, event.type, event.key, event.work,
             body, event.payload.decode(),
-        )  # fmt: skip
+        ))  # fmt: skip
     payload = event.payload.decode() if isinstance(event, Called) else ""
-    return Row(event.seq, event.tx, event.at, cls.__name__, event.cause, None, None, None, None, body, payload)
+    return _row((event.seq, event.tx, event.at, kind, event.cause, None, None, None, None, body, payload))
 
 
 def decode(row: Row) -> Event:

@@ -7,11 +7,11 @@ from typing import Any, Literal
 from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.decision import Draft, Origin, request_of
-from stigmergy.blackboard.definitions import ONCE, Retry
+from stigmergy.blackboard.definitions import ONCE, Limits, Retry
 from stigmergy.blackboard.errors import CallRefused, NotFound, WrongFanOut
 from stigmergy.blackboard.events import ErrorInfo, Event
 from stigmergy.blackboard.offers import Offers
-from stigmergy.blackboard.records import Activation
+from stigmergy.blackboard.records import Activation, RunTotals
 
 FailureKind = Literal["error", "timeout", "interrupted", "crashed", "rejected"]
 
@@ -22,12 +22,10 @@ class Running(Offers):
     def origin_of(self, activation: int) -> Origin:
         """What the artifacts of an open activation inherit."""
         a = self.state.activations[activation]
-        return Origin(a.agent, a.id, a.run, a.root, a.depth + 1, self._ancestors(a))
+        return Origin(a.agent, a.id, a.run, a.root, a.depth + 1, self._ancestors(a) if self.index.ancestors else {})
 
     def _ancestors(self, a: Activation) -> dict[str, int]:
         """Nearest ancestors by type, of the types that some join asks for; where inputs disagree there is none."""
-        if not self.index.ancestors:
-            return {}
         found: dict[str, int] = {}
         ambiguous: set[str] = set()
         for id in a.inputs:
@@ -43,13 +41,13 @@ class Running(Offers):
     def claim(self, now: float, worker: str = "") -> tuple[list[Event], Activation | None]:
         """Give the next activation to a worker: the events, and the activation if there is one to run."""
         self._begin(now)
-        claimed = self._next_suspect()
+        claimed = self._next_suspect() if self.suspects else None
         if claimed is None and not self.suspects:
             claimed = self._next()
         if claimed is not None:
             a = self.state.activations[claimed]
             alone = a.suspect
-            self._emit(ev.Claimed(epoch=self.state.epoch, worker=worker, attempt=a.attempts + 1, alone=alone), claimed)
+            self._emit(ev.Claimed(0, 0.0, 0, 0, self.state.epoch, worker, a.attempts + 1, alone), claimed)
             timeout = self.index.agents[a.agent].timeout
             if timeout is not None:
                 self.timers.push(self._at + timeout, "timeout", a.id, str(a.fence))
@@ -61,12 +59,13 @@ class Running(Offers):
 
         Who was alone in a crash before comes last, so that a process that is killed from outside blames nobody soon.
         """
-        if self.state.running:
-            return None
         for id in sorted(self.suspects, key=lambda i: (self.state.activations[i].crashes, i)):
             a = self.state.activations[id]
+            closed = bool(self.state.run(a.run).closed)
+            if self.state.running and not closed:
+                return None
             self.suspects.remove(id)
-            if not self.state.run(a.run).closed:
+            if not closed:
                 self.agenda.occupy(a.agent)
                 return id
             self.parked[id] = "closed"
@@ -78,32 +77,15 @@ class Running(Offers):
             return None
         while (id := self.agenda.take()) is not None:
             a = self.state.activations[id]
-            if self.state.run(a.run).closed:
+            if self.state.runs[a.run].closed:
                 self.parked[id] = "closed"
                 self.agenda.free(a.agent)
-            elif why := self._over(a):
+            elif why := over_limit(a, self.state.runs[a.run], self.limits):
                 self.parked[id] = why
                 self.agenda.free(a.agent)
             elif not self.observers.admitting or self._admitted(a):
                 return id
         return None
-
-    def _over(self, a: Activation) -> str:
-        """The limit that keeps an activation from starting; "" if there is none. What once started goes on."""
-        run, limits = self.state.run(a.run), self.limits
-        if a.fence:
-            return ""
-        if limits.activations is not None and run.activations >= limits.activations:
-            return f"activations {run.activations:,} of {limits.activations:,}"
-        if limits.depth is not None and a.depth > limits.depth:
-            return f"depth {a.depth:,} of {limits.depth:,}"
-        if limits.seconds is not None and run.seconds >= limits.seconds:
-            return f"seconds {run.seconds:.1f} of {limits.seconds:.1f}"
-        if limits.tokens is not None and run.tokens >= limits.tokens:
-            return f"tokens {run.tokens:,} of {limits.tokens:,}"
-        if limits.cost is not None and Decimal(run.cost) >= Decimal(limits.cost):
-            return f"cost ${run.cost} of ${limits.cost}"
-        return ""
 
     def _admitted(self, a: Activation) -> bool:
         name, answer = self._ask(request_of(a))
@@ -173,7 +155,7 @@ class Running(Offers):
                 error = ErrorInfo("Rejected", f"{c.name}: {verdict.feedback}")
                 self._fail(a, "rejected", error, seconds, retry if verdict.retry else ONCE, verdict.feedback)
                 return self._finish()
-        self._emit(ev.Completed(outputs=len(new), seconds=seconds), id)
+        self._emit(ev.Completed(0, 0.0, 0, 0, len(new), seconds), id)
         self.agenda.free(a.agent)
         for d, m in zip(new, matches, strict=True):
             self._publish(d, origin, m, d.run or a.run)
@@ -189,7 +171,8 @@ class Running(Offers):
             return verdict
         except Exception as error:  # noqa: BLE001  user code: the component is taken out of service, on record
             self._fault(c.name, error, self.state.seq)
-            return cp.Reject(f"review raised {type(error).__name__}: {error}")
+            info = ErrorInfo.of(error)
+            return cp.Reject(f"review raised {info.type}: {info.message}")
 
     def _held_by_worker(self, id: int, fence: int) -> Activation | None:
         a = self.state.activations.get(id)
@@ -257,15 +240,25 @@ class Running(Offers):
         self._redrive(id)
         return self._finish()
 
-    def _redrive(self, id: int) -> None:
+    def redrivable(self, id: int) -> tuple[ev.Activated, ev.Ended]:
+        """The activation, if it can be tried again, and its end.
+
+        Raises:
+            NotFound: it did not fail, or was tried again already.
+        """
         now = {e.seq: e for e in self._events}
         old = now.get(id) or self.past.event(id)
         follows = [*self.past.following(id), *(e for e in self._events if e.cause == id)]
         ended = next((e for e in follows if isinstance(e, ev.Ended)), None)
         if not isinstance(old, ev.Activated) or ended is None or ended.outcome == "skipped":
-            raise NotFound(f"{id} is no activation that failed. `show --dead-letters` lists what can be tried again.")
+            raise NotFound(f"{id} is no activation that failed. The report lists what can be tried again.")
         if any(isinstance(e, ev.Redriven) for e in follows):
             raise NotFound(f"{id} was tried again already. Look at what became of that with `why {id}`.")
+        return old, ended
+
+    def _redrive(self, id: int) -> None:
+        now = {e.seq: e for e in self._events}
+        old, ended = self.redrivable(id)
         found = [now.get(i) or self.past.event(i) for i in old.inputs]
         self._emit(ev.Redriven(outcome=ended.outcome), id)
         self._recall([p for p in found if isinstance(p, ev.Published)], id)
@@ -321,3 +314,20 @@ class Running(Offers):
         self._begin(now)
         self._emit(event, calling)
         return self._finish()
+
+
+def over_limit(a: Activation, run: RunTotals, limits: Limits) -> str:
+    """The limit that keeps an activation from starting; "" if there is none. What once started goes on."""
+    if a.fence:
+        return ""
+    if limits.activations is not None and run.activations >= limits.activations:
+        return f"activations {run.activations:,} of {limits.activations:,}"
+    if limits.depth is not None and a.depth > limits.depth:
+        return f"depth {a.depth:,} of {limits.depth:,}"
+    if limits.seconds is not None and run.seconds >= limits.seconds:
+        return f"seconds {run.seconds:.1f} of {limits.seconds:.1f}"
+    if limits.tokens is not None and run.tokens >= limits.tokens:
+        return f"tokens {run.tokens:,} of {limits.tokens:,}"
+    if limits.cost is not None and Decimal(run.cost) >= Decimal(limits.cost):
+        return f"cost ${run.cost} of ${limits.cost}"
+    return ""

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.events import Event
-from stigmergy.blackboard.records import Activation, Alive, Dump, HeldArtifact, OpenCall, RunTotals, Waiting, Work
+from stigmergy.blackboard.records import Activation, Alive, Dump, HeldArtifact, OpenCall, Runs, RunTotals, Waiting, Work
 
 _DUMP = TypeAdapter(Dump)
 
@@ -47,7 +47,7 @@ class State:
         self.calls_of: dict[int, list[int]] = {}
         self.maybe_done: list[int] = []
         """Effects announced by a process that died before their outcome was recorded."""
-        self.runs: dict[str, RunTotals] = {}
+        self.runs = Runs()
         self.seen: dict[str, int] = {}
         """subscription -> how far artifacts were offered to it before this process; enrolled ones are not in it."""
         self.enrolled: set[str] = set()
@@ -85,7 +85,7 @@ class State:
             e.blocking, e.phase,
         )  # fmt: skip
         self._fresh.append(e.seq)
-        self.run(e.run).artifacts += 1
+        self.runs[e.run].artifacts += 1
         if e.work is not None:
             self.works[e.run, e.work] = Work(e.run, e.work, e.seq, e.blocking)
         if e.held_by:
@@ -198,7 +198,7 @@ class State:
     def _claimed(self, e: ev.Claimed) -> None:
         a = self.activations[e.cause]
         if not a.fence:
-            self.run(a.run).activations += 1
+            self.runs[a.run].activations += 1
         a.status, a.fence, a.claimed_at, a.alone, a.due = "running", e.seq, e.at, e.alone, None
         a.suspect = False
         self.running.add(a.id)
@@ -210,7 +210,7 @@ class State:
     def _completed(self, e: ev.Completed) -> None:
         a = self._leave(e.cause)
         if a is not None:
-            self.run(a.run).seconds += e.seconds
+            self.runs[a.run].seconds += e.seconds
             self._settle_works(a, failed=False)
 
     def _failed(self, e: ev.Failed) -> None:
@@ -243,8 +243,9 @@ class State:
         if a is None:
             return None
         self.running.discard(activation)
-        for call in self.calls_of.pop(activation, ()):
-            self.calls.pop(call, None)
+        if self.calls_of:
+            for call in self.calls_of.pop(activation, ()):
+                self.calls.pop(call, None)
         for work in a.blockers:
             waiting = self.blocked_on.get((a.run, work), [])
             if activation in waiting:
@@ -352,10 +353,7 @@ class State:
 
     def run(self, name: str) -> RunTotals:
         """The totals of a run."""
-        run = self.runs.get(name)
-        if run is None:
-            run = self.runs[name] = RunTotals(name)
-        return run
+        return self.runs[name]
 
     # -- plain data -----------------------------------------------------------------------------------------------
 
@@ -391,7 +389,7 @@ class State:
                 s.blocked_on.setdefault((a.run, work), []).append(a.id)
         for call in d.calls:
             s._open_call(call)
-        s.runs = {r.name: r for r in d.runs}
+        s.runs = Runs((r.name, r) for r in d.runs)
         s.seen = {name: seq for name, seq in d.seen.items() if seq >= 0}
         s.enrolled = {name for name, seq in d.seen.items() if seq < 0}
         s.shapes, s.fingerprints, s.faulted = d.shapes, d.fingerprints, d.faulted

@@ -224,6 +224,8 @@ def type_of(model: type[BaseModel]) -> ArtifactType:
         return found
     if not isinstance(model, type) or not issubclass(model, BaseModel) or model is BaseModel:
         called = model.__name__ if isinstance(model, type) else repr(model)
+        if isinstance(model, type) and issubclass(model, type(BaseModel)):
+            raise BadType("a class was given where an artifact is expected. Make one: give an instance of the class.")
         raise BadType(f"{called} is no artifact type. Use a subclass of pydantic.BaseModel.")
     found = _make(model)
     setattr(model, _CACHED, found)
@@ -353,7 +355,9 @@ def check_text(what: str, text: str) -> None:
     """Refuse a name that no file can hold, before anything is decided.
 
     Raises:
-        InvalidPayload: it has a NUL character or half a surrogate pair.
+        InvalidPayload: it is no text, or has a NUL character or half a surrogate pair.
     """
+    if not isinstance(text, str):
+        raise InvalidPayload(f"{what} {text!r} is {type(text).__name__}. It is a text: give a str.")
     if "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
         raise InvalidPayload(f"{what} {text!r} has a character that cannot be stored (NUL or a lone surrogate).")

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.artifacts import Artifacts, Query, envelope
 from stigmergy.blackboard.component import Component
-from stigmergy.blackboard.definitions import Limits, Subscription
-from stigmergy.blackboard.errors import BadComponent, NotExactlyOne, NotFound
+from stigmergy.blackboard.definitions import AgentSpec, Limits, Subscription
+from stigmergy.blackboard.errors import BadComponent, BadFilter, BadType, NotExactlyOne, NotFound
 from stigmergy.blackboard.events import Event, Published
 from stigmergy.blackboard.fold import fold
 from stigmergy.blackboard.observers import Observers
@@ -22,11 +22,12 @@ from stigmergy.blackboard.picture import Picture, picture_of
 from stigmergy.blackboard.proof import Proof, why
 from stigmergy.blackboard.report import Report, report_of
 from stigmergy.blackboard.rows import decode
-from stigmergy.blackboard.stores.base import Reader
+from stigmergy.blackboard.stores.base import Reader, Row
 from stigmergy.blackboard.stores.sqlite import SQLiteReader
 from stigmergy.blackboard.types import TypeTable, plain, type_of
 from stigmergy.blackboard.visibility import Named
 from stigmergy.blackboard.where import Filter, matches, parse_where
+from stigmergy.blackboard.why_not import Question, WhyNot, why_not
 
 M = TypeVar("M", bound=BaseModel)
 S = TypeVar("S")
@@ -40,6 +41,7 @@ class Source:
         name: the file, or "memory".
         until: the last position that is seen; None = all that is durable.
         subscriptions: definitions by id, if they are at hand, to say what joins lack.
+        agents: the same by agent, to say why one did not take an artifact.
     """
 
     reader: Reader
@@ -48,6 +50,7 @@ class Source:
     until: int | None = None
     limits: Limits | None = None
     subscriptions: Mapping[str, Subscription] = field(default_factory=dict)
+    agents: Mapping[str, AgentSpec] = field(default_factory=dict)
 
 
 class View:
@@ -103,6 +106,10 @@ class View:
             UnknownField: the filter names a field that the type does not have.
         """
         source = self._source()
+        if model is not None and not isinstance(model, type | str):
+            raise BadType(f"{model!r} is no artifact type. Give a class, or the name of one.")
+        if limit is not None and limit < 0:
+            raise BadFilter(f"limit={limit} lists nothing. Give how many to list, or leave it out.")
         cls = model if isinstance(model, type) else None
         if isinstance(model, str) and (known := source.types.get(model)) is not None:
             cls = known.model
@@ -162,6 +169,8 @@ class View:
         """
         source = self._source()
         last = _until(source)
+        if not isinstance(moment, int | datetime):
+            raise NotFound(f"{moment!r} is no moment of a board. Give a position, or a datetime.")
         position = moment if isinstance(moment, int) else _position_at(source.reader, moment.timestamp(), last)
         return Fixed(replace(source, until=_end_of_decision(source.reader, position, last)))
 
@@ -206,6 +215,26 @@ class View:
             raise NotFound(f"there is no {name}@{position}: {position} is about {subject}.")
         return proof
 
+    def why_not(self, agent: str | Named, id: int | str, /) -> WhyNot:
+        """What held an agent back from an artifact, or what came of it if it did take it.
+
+        A board knows the definitions of its agents; a view of a file alone can say only what the log says.
+
+        Args:
+            agent: the agent or its name.
+            id: `12`, `"12"` or `"Type@12"`.
+
+        Raises:
+            NotFound: there is no such agent or artifact.
+        """
+        source = self._source()
+        event = decode(cast("Row", source.reader.event(self.get(id).id)))
+        folded = fold(source.reader, Observers(()), lambda e: envelope(e, Opaque(None)), _until(source))
+        return why_not(Question(
+            agent if isinstance(agent, str) else agent.name, cast("Published", event), source.reader, _until(source),
+            folded.state, source.agents, source.types, source.limits or Limits(), source.name,
+        ))  # fmt: skip
+
     def graph(self) -> Picture:
         """What emerged: which agents consumed and published which types, how often."""
         source = self._source()
@@ -224,6 +253,8 @@ class View:
     def _position(self, id: int | str) -> tuple[int, str]:
         if isinstance(id, int):
             return id, ""
+        if not isinstance(id, str):
+            raise NotFound(f"{id!r} is no id. Ids are written 12 or Type@12.")
         text = id.removeprefix(f"{self._source().name}:")
         name, _, digits = text.rpartition("@")
         if not digits.isdecimal():

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from threading import Lock
-from time import perf_counter, sleep
+from time import sleep
 
 from stigmergy.blackboard.events import Event
 from stigmergy.blackboard.rows import encode
@@ -13,7 +13,8 @@ from stigmergy.blackboard.stores.base import Snapshot, Store
 BATCH = 1_000
 """Events in one commit; a larger decision goes alone."""
 STARVING = 0.005
-"""Seconds after which a loop that never rests makes way for the thread that writes."""
+"""Seconds after which, again and again, a loop that may never rest makes way for the thread that writes: with short
+turns it keeps the interpreter lock from that thread for seconds."""
 MAKE_WAY = 0.0001
 YOUNG = 256
 """Events that an immediate store need not have yet: encoding many in one go takes half the time."""
@@ -31,11 +32,13 @@ class Writer:
         self._decisions: deque[list[Event] | Snapshot] = deque()
         self._young: list[Event] = []
         self._settling = Lock()
+        self._immediate = store.immediate
         if store.immediate:
             store.before_read(self.settle)
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._since = 0.0
+        self._way: asyncio.TimerHandle | None = None
+        """Runs while the store writes: when the loop makes way next."""
 
     @property
     def behind(self) -> int:
@@ -45,7 +48,7 @@ class Writer:
     def add(self, events: list[Event]) -> None:
         """Take the events of one decision."""
         self.last = events[-1].seq
-        if self._store.immediate:
+        if self._immediate:
             self.durable = self.last
             self._young += events
             if len(self._young) >= YOUNG:
@@ -68,22 +71,28 @@ class Writer:
 
     def keep(self, snapshot: Snapshot) -> None:
         """Save a snapshot once everything before it is durable."""
-        if not self._store.immediate:
+        if not self._immediate:
             self._take(snapshot)
 
     def _take(self, what: list[Event] | Snapshot) -> None:
         self._decisions.append(what)
         if self._task is None or self._task.done():
-            self._since = perf_counter()
             self._task = asyncio.get_running_loop().create_task(self._write())
-        elif perf_counter() - self._since > STARVING:
-            # A saturated loop with short turns keeps the interpreter lock from the database thread, for seconds.
-            sleep(MAKE_WAY)
+
+    def _watch(self) -> None:
+        self._way = asyncio.get_running_loop().call_later(STARVING, self._make_way)
+
+    def _make_way(self) -> None:
+        sleep(MAKE_WAY)
+        self._watch()
 
     async def _write(self) -> None:
         while self._decisions:
+            await asyncio.sleep(0)  # what follows at once from what was just decided joins its batch
+            if self.failed is not None:
+                return
             first = self._decisions.popleft()
-            self._since = perf_counter()
+            self._watch()
             try:
                 if isinstance(first, Snapshot):
                     await self._store.save_snapshot(first)
@@ -100,6 +109,9 @@ class Writer:
                 if isinstance(error, Exception):
                     return
                 raise
+            finally:
+                if self._way is not None:
+                    self._way.cancel()
             self.durable = events[-1].seq
             self._wake()
             self._on_durable()

@@ -19,8 +19,18 @@ from stigmergy.blackboard.text import number
 from stigmergy.blackboard.view import read
 from stigmergy.board import Blackboard
 from stigmergy.cli.loading import load, parse_limits
-from stigmergy.cli.looking import artifact_lines, event_lines, follow, last_events, moment, parse_where, tree_lines
+from stigmergy.cli.looking import (
+    artifact_lines,
+    event_lines,
+    follow,
+    informed,
+    last_events,
+    moment,
+    parse_where,
+    tree_lines,
+)
 from stigmergy.cli.running import again, go, on_terminal
+from stigmergy.replay import replay as replayed
 from stigmergy.seeds import read_seeds, save_seeds, write_stream
 from stigmergy.version import VERSION
 
@@ -197,12 +207,44 @@ def tail(
 def why(
     store: Board,
     artifact: Annotated[str, typer.Argument(metavar="ID", help="12, Type@12 or agent@33.")],
+    at: Annotated[str | None, typer.Option("--at", help="As it was at a position or an ISO time.")] = None,
+    prov: Annotated[bool, typer.Option("--prov", help="Print the lineage as W3C PROV-JSON.")] = False,
     as_json: Json = False,
 ) -> None:
     """Explain an artifact or an activation: everything it rests on, back to the seeds."""
     with _errors(), read(store) as view:
-        proof = view.why(artifact)
-        typer.echo(proof.to_json() if as_json else str(proof))
+        proof = (view if at is None else view.at(moment(at))).why(artifact)
+        typer.echo(proof.to_prov() if prov else proof.to_json() if as_json else str(proof))
+
+
+@app.command("why-not")
+def why_not(
+    store: Board,
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent that did not run.")],
+    artifact: Annotated[str, typer.Argument(metavar="ID", help="12 or Type@12.")],
+    target: Annotated[str | None, typer.Argument(metavar="[FILE[:NAME]]", help="Where the agent is defined.")] = None,
+    at: Annotated[str | None, typer.Option("--at", help="As it was at a position or an ISO time.")] = None,
+    settings: SetList = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Explain why an agent did not run on an artifact, or what came of it; with FILE, down to the test that failed."""
+    with _errors(), read(store) as file:
+        view = file if target is None else informed(file, load(target, settings))
+        answer = (view if at is None else view.at(moment(at))).why_not(agent, artifact)
+        typer.echo(answer.to_json() if as_json else str(answer))
+
+
+@app.command()
+def replay(
+    store: Board, target: Target, settings: SetList = [],  # noqa: B006
+    until: Annotated[int | None, typer.Option("--until", help="The last position to replay.")] = None,
+    as_json: Json = False, traceback: Traceback = False,
+) -> None:  # fmt: skip
+    """Decide a recorded run again with the definitions of FILE; if they differ, print where and exit with 1."""
+    with _errors(traceback=traceback), read(store) as view:
+        found = replayed(view, load(target, settings), until=until)
+        typer.echo(found.to_json() if as_json else str(found))
+        raise typer.Exit(0 if found.ok else 1)
 
 
 @app.command()

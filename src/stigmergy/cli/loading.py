@@ -15,7 +15,7 @@ from typing import Any, cast, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from stigmergy.agents.roster import Roster
-from stigmergy.agents.worker import inside_body
+from stigmergy.agents.threads import inside_body
 from stigmergy.blackboard.definitions import Limits
 from stigmergy.blackboard.errors import DefinitionError, UseContext
 from stigmergy.blackboard.where import did_you_mean

@@ -3,11 +3,12 @@
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, TypeAdapter
 
+from stigmergy.agents.roster import Roster
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.artifacts import Artifacts
@@ -15,7 +16,7 @@ from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import KINDS, Event
 from stigmergy.blackboard.text import short, table, title
 from stigmergy.blackboard.tree import Growth
-from stigmergy.blackboard.view import View
+from stigmergy.blackboard.view import Fixed, View
 
 _POLL = 0.2
 _TIMES = 1e9
@@ -51,6 +52,12 @@ def record(a: Artifact[BaseModel]) -> dict[str, object]:
         "run": a.run, "tags": list(a.tags), "priority": a.priority, "key": a.key, "phase": a.phase,
         "time": a.time.isoformat(), "payload": a.payload.model_dump(mode="json", by_alias=True),
     }  # fmt: skip
+
+
+def informed(view: View, roster: Roster) -> View:
+    """A view of a file that knows the agents and types of a roster."""
+    agents = {agent.name: agent.spec for agent in roster.agents}
+    return Fixed(replace(view._source(), types=roster.types, limits=roster.limits, agents=agents))
 
 
 def tree_lines(view: View, limit: int) -> list[str]:

@@ -34,7 +34,8 @@ class MemoryStore:
         self._log.append(rows)
 
     def before_read(self, settle: Callable[[], None]) -> None:
-        """See `MemoryLog.settle`."""
+        """See `MemoryLog.settle`. What an earlier writer has not given yet is taken first."""
+        self._log.settle()
         self._log.settle = settle
 
     def reader(self) -> "MemoryLog":
@@ -195,7 +196,8 @@ class MemoryLog:
 
     def event(self, seq: int) -> Row | None:
         """The row at that position."""
-        self.settle()
+        if seq > self._last:
+            self.settle()
         place = self._place(seq) if seq <= self._last else -1
         return self._row(place) if place >= 0 else None
 

@@ -1,6 +1,11 @@
-"""What every store must do, as plain async functions of a store factory; a new store proves itself by passing them.
+"""What every store must do: `CHECKS`, plain async functions of a store maker, by passing which a store proves itself.
 
-A factory makes a store that is not open. Called again with nothing in between it may give another, empty store.
+    @pytest.mark.anyio
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    async def test_my_store(check: Check, tmp_path: Path) -> None:
+        await check(lambda: MyStore(tmp_path / "board"))
+
+A maker makes an empty store that is not open. Needs `stigmergy[testing]`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,0 +1,63 @@
+"""Plain functions in threads that nobody has to wait for, and where one is."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar, copy_context
+from threading import Lock, Thread
+from typing import TypeVar, cast
+
+R = TypeVar("R")
+
+inside_body: ContextVar[str] = ContextVar("inside_body", default="")
+"""The agent whose body runs here; "" outside of bodies."""
+
+
+async def in_thread(fn: Callable[[], R], lingering: Callable[[], Callable[[], None]] | None = None) -> R:
+    """Run a function in a thread of its own, and wait for it.
+
+    A thread cannot be stopped: when the caller is cancelled it goes on, and what it gives is thrown away. It does not
+    keep the process alive either, which a thread of a pool would, for ever if it hangs.
+
+    Args:
+        lingering: called when the caller is cancelled and the function still runs; what it returns is called, in
+            that thread, when the function has ended.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[R] = loop.create_future()
+    lock, ended = Lock(), False
+    told: list[Callable[[], None]] = []
+
+    def deliver(result: R | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(cast("R", result))
+        elif isinstance(error, StopIteration):
+            future.set_exception(RuntimeError(f"the function raised StopIteration: {error}"))
+        else:
+            future.set_exception(error)
+
+    def body() -> None:
+        nonlocal ended
+        result, raised = None, None
+        try:
+            result = context.run(fn)
+        except BaseException as error:  # noqa: BLE001  raised again where the function was called
+            raised = error
+        with lock:
+            ended = True
+        for tell in told:
+            tell()
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(deliver, result, raised)
+
+    context = copy_context()
+    Thread(target=body, name=getattr(fn, "__qualname__", "body"), daemon=True).start()
+    try:
+        return await future
+    except asyncio.CancelledError:
+        with lock:
+            if not ended and lingering is not None:
+                told.append(lingering())
+        raise

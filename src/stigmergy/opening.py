@@ -1,0 +1,253 @@
+"""How a board is opened, owned and given up."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, Self, cast
+from weakref import WeakValueDictionary
+
+from stigmergy.agents.agent import Agent
+from stigmergy.agents.roster import Roster
+from stigmergy.agents.threads import inside_body
+from stigmergy.agents.worker import BodyWorker
+from stigmergy.blackboard.artifact import Artifact
+from stigmergy.blackboard.artifacts import envelope
+from stigmergy.blackboard.briefing import ContextProvider
+from stigmergy.blackboard.clock import Clock, SystemClock
+from stigmergy.blackboard.component import Component
+from stigmergy.blackboard.decider import DEFAULT_RUN, Decider
+from stigmergy.blackboard.definitions import AgentSpec, Limits
+from stigmergy.blackboard.enrolment import enrolments_of
+from stigmergy.blackboard.errors import (
+    BoardBroken,
+    BoardClosed,
+    UseContext,
+    WrongLoop,
+)
+from stigmergy.blackboard.events import Published
+from stigmergy.blackboard.fold import fold
+from stigmergy.blackboard.matching import Index
+from stigmergy.blackboard.observers import Observers
+from stigmergy.blackboard.owner import WINDOW, Owner
+from stigmergy.blackboard.past import RecentPast
+from stigmergy.blackboard.stores.base import Reader, Store
+from stigmergy.blackboard.stores.choose import store_for
+from stigmergy.blackboard.stores.memory import MemoryLog
+from stigmergy.blackboard.stores.sqlite import SQLiteStore
+from stigmergy.blackboard.text import number
+from stigmergy.blackboard.types import TypeTable
+from stigmergy.blackboard.view import Source, View
+from stigmergy.version import VERSION
+
+_live: WeakValueDictionary[str, "OpenBoard"] = WeakValueDictionary()
+"""The open board of each file in this process, so that a notebook cell that is run again can take over."""
+
+
+class OpenBoard(Roster, View):
+    """A roster and a store: what a Blackboard is before its verbs. See there for the arguments."""
+
+    def __init__(
+        self,
+        store: str | Path | Store | None = None,
+        /,
+        *,
+        roster: Roster | None = None,
+        model: object | None = None,
+        context: ContextProvider | None = None,
+        components: Iterable[Component[Any]] = (),
+        limits: Limits | None = None,
+        concurrency: int | None = None,
+        clock: Clock | None = None,
+        durability: Literal["full", "fast"] = "full",
+        run: str = DEFAULT_RUN,
+    ) -> None:
+        base = roster if roster is not None else Roster()
+        super().__init__(
+            model=model if model is not None else base.model,
+            context=context if context is not None else base.context,
+            components=(*base.components, *components),
+            limits=limits if limits is not None else base.limits,
+            concurrency=concurrency if concurrency is not None else base.concurrency,
+        )
+        self._store = store_for(store, durability)
+        self._durability = durability
+        self._clock: Clock = clock if clock is not None else SystemClock()
+        self._run = run
+        self._table = TypeTable()
+        self._reader: Reader | None = None
+        self._owner: Owner | None = None
+        self._closed = False
+        self._defined: tuple[tuple[Agent, AgentSpec], ...] = ()
+        self._changed = self._refold = True
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening = asyncio.Lock()
+        self._busy = 0
+        self._door = Lock()
+        self._watchers: set[asyncio.Event] = set()
+        for agent in base.agents:
+            self._register(agent)
+
+    # -- definitions ----------------------------------------------------------------------------------------------
+
+    def _register(self, agent: Agent) -> None:
+        super()._register(agent)
+        self._changed = True
+
+    def add(self, component: Component[Any], /) -> None:
+        """Let a component take part; one that comes late is shown the whole log first.
+
+        Raises:
+            BadComponent: it breaks the contract.
+        """
+        super().add(component)
+        self._changed = self._refold = True
+
+    def _definitions_changed(self) -> bool:
+        """A fluent agent is changed in place until it has its body, so that specs are compared too."""
+        return self._changed or any(
+            agent.spec is not spec for agent, spec in self._defined if agent.means.function is None
+        )
+
+    # -- opening --------------------------------------------------------------------------------------------------
+
+    async def _open(self) -> Owner:
+        """Take ownership at the first verb, and take in what was defined since the last one."""
+        if self._closed:
+            raise BoardClosed(f"{self._store.name} was closed, or another Blackboard of this process took it over.")
+        if inside_body.get():
+            raise UseContext(
+                f"agent {inside_body.get()!r} uses the board inside its body. Return what it publishes, "
+                "or take ctx: Context and use ctx.publish."
+            )
+        self._use(0)
+        if self._owner is None or self._definitions_changed():
+            async with self._opening:
+                await self._take_in()
+        owner = cast("Owner", self._owner)
+        if owner.writer.failed is not None:
+            raise BoardBroken(f"{self._store.name}: an append failed ({owner.writer.failed}). Open the board again.")
+        return owner
+
+    def _use(self, more: int) -> None:
+        """Count a verb that is under way in this loop; there is one loop at a time, also when threads want others."""
+        loop = asyncio.get_running_loop()
+        with self._door:
+            if self._busy and self._loop is not loop:
+                raise WrongLoop(f"{self._store.name} is in use in another event loop. Make one Blackboard per loop.")
+            if self._loop is not loop:
+                self._loop, self._opening = loop, asyncio.Lock()
+            self._busy += more
+
+    async def _take_in(self) -> None:
+        """Open the store once, and enroll what was defined since the last verb."""
+        if self._owner is not None and not self._definitions_changed():
+            return
+        for agent in self.agents:
+            agent.validate(has_model=False)
+        opening = self._owner is None
+        if opening:
+            await self._take_over()
+            self._reader = self._store.reader()
+        elif self._owner is not None:
+            if self._owner.running:
+                raise UseContext("nothing can be defined while the board runs. Define it before.")
+            await self._owner.durable(self._owner.writer.last)
+        try:
+            self._own(opening=opening)
+        except BaseException:
+            if opening:
+                await self._store.close()
+            raise
+
+    async def _take_over(self) -> None:
+        """A notebook cell that is run again makes a second board on one file: the idle first one gives it up."""
+        file = os.path.realpath(self._store.path) if isinstance(self._store, SQLiteStore) else ""
+        other = _live.get(file)
+        if other is not None and other is not self and not other._busy:
+            await other.close()
+        await self._store.open()
+        if file:
+            _live[file] = self
+
+    def _own(self, *, opening: bool) -> None:
+        """Fold the log (or keep what is folded) and build the decider for the agents of now."""
+        reader = cast("Reader", self._reader)
+        self._table.update(self.types)
+        specs = [agent.spec for agent in self.agents]
+        if self._owner is None or self._refold:
+            folded = fold(reader, Observers(self.components), self._envelope)
+        else:
+            folded = self._owner.folded
+        past = RecentPast(reader, self._table, self._envelope)
+        index = Index(specs)
+        decider = Decider(folded.state, index, folded.observers, past, self.limits or Limits())
+        worker = BodyWorker(self.agents, self._table, self.context)
+        owner = Owner(self._store, reader, decider, folded, past, worker, self._clock, self.concurrency)
+        owner.watchers = self._watchers
+        phase_of = getattr(self.context, "phase_of", None)
+        known = folded.state.fingerprints
+        enrolments = enrolments_of(specs, self.components, known, phase_of, opening=opening)
+        if opening:
+            owner.record(decider.open(VERSION, self._durability, WINDOW, self._clock.now(), enrolments))
+        elif enrolments:
+            owner.record(decider.enroll(enrolments, self._clock.now()))
+        self._owner = owner
+        self._defined = tuple((agent, agent.spec) for agent in self.agents)
+        self._changed = self._refold = False
+
+    def _envelope(self, event: Published) -> Artifact[Any]:
+        return envelope(event, self._table.decode(event.type, event.version, event.payload))
+
+    def _source(self) -> Source:
+        if self._reader is None:
+            self._reader = self._store.reader()
+        reader = self._reader
+        if self._owner is None and isinstance(self._store, SQLiteStore) and not self._store.path.exists():
+            reader = MemoryLog()  # the file is made at the first publish; until then there is nothing
+        subscriptions = self._owner.decider.index.subscriptions if self._owner is not None else {}
+        if self._owner is None:
+            self._table.update(self.types)
+        agents = {agent.name: agent.spec for agent in self.agents}
+        return Source(reader, self._table, self._store.name, None, self.limits, subscriptions, agents)
+
+    async def _during(self, verb: Callable[[Owner], Any]) -> Any:
+        self._use(1)
+        try:
+            return await verb(await self._open())
+        finally:
+            self._busy -= 1
+
+    async def close(self) -> None:
+        """Give up the board in good order; it can be opened again by another Blackboard."""
+        if self._closed:
+            return
+        self._use(0)
+        self._closed = True
+        for file in [file for file, board in _live.items() if board is self]:
+            del _live[file]
+        if self._owner is not None and self._owner.writer.failed is None:
+            await self._owner.leave()
+        await self._store.close()
+        for news in self._watchers:
+            news.set()
+        self._close_reader()
+
+    def _close_reader(self) -> None:
+        if self._reader is not None and self._store.name != "memory":
+            self._reader.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        agents = number(len(self.agents), "agent")
+        if self._owner is None:
+            return f"Blackboard({self._store.name!r}, {agents}, not opened)"
+        state = "running" if self._busy else "closed" if self._closed else "idle"
+        artifacts = number(self._owner.folded.ledger.artifacts, "artifact")
+        return f"Blackboard({self._store.name!r}, {agents}, {artifacts}, {state})"

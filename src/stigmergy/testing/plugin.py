@@ -1,0 +1,126 @@
+"""The pytest plugin: fixtures for boards, their clock and their streams, and a guard against the network.
+
+pytest loads it wherever stigmergy is installed, so that it does nothing, and imports nothing more, until asked.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import pytest
+
+from stigmergy.agents.roster import Roster
+from stigmergy.blackboard.clock import VirtualClock
+from stigmergy.blackboard.view import View
+from stigmergy.board import Blackboard
+from stigmergy.loop import in_a_loop
+from stigmergy.seeds import write_stream
+from stigmergy.testing.network import refused_network
+from stigmergy.testing.streams import Line, text_of
+
+
+class OpenBoard(Protocol):
+    """What the fixture `open_board` is."""
+
+    def __call__(
+        self, roster: Roster | None = None, /, *, store: Literal["memory", "sqlite"] = "memory", **options: Any
+    ) -> Blackboard:
+        """A board with the test's clock; closed when the test is over.
+
+        Args:
+            roster: a roster, or a board, which lends its agents, components and settings.
+            store: "sqlite" for a file in a folder of the test's own.
+            options: as of `Blackboard`.
+        """
+        ...
+
+
+class MakeStream(Protocol):
+    """What the fixture `stream` is."""
+
+    def __call__(self, *lines: Line | View, name: str = "stream.jsonl") -> Path:
+        """A stream file in the test's own folder.
+
+        Args:
+            lines: text, objects, or payloads to be published from outside; or a view: all that was published there.
+        """
+        ...
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    """The clock of this test's boards: it moves only when told, or when a board waits for a deadline."""
+    return VirtualClock()
+
+
+@pytest.fixture
+def open_board(clock: VirtualClock, tmp_path: Path) -> Iterator[OpenBoard]:
+    """Makes boards on the test's virtual clock; see `OpenBoard`."""
+    made: list[Blackboard] = []
+
+    def make(
+        roster: Roster | None = None, /, *, store: Literal["memory", "sqlite"] = "memory", **options: Any
+    ) -> Blackboard:
+        if store not in ("memory", "sqlite"):
+            raise ValueError(f'open_board: store={store!r} is not one of "memory", "sqlite".')
+        path = tmp_path / f"board{len(made)}.db" if store == "sqlite" else None
+        board = Blackboard(path, roster=roster, **{"clock": clock, **options})
+        made.append(board)
+        return board
+
+    yield make
+
+    async def close() -> None:
+        for board in made:
+            await board.close()
+
+    in_a_loop(close)
+
+
+@pytest.fixture
+def stream(tmp_path: Path) -> MakeStream:
+    """Writes stream files to play; see `MakeStream`."""
+
+    def make(*lines: Line | View, name: str = "stream.jsonl") -> Path:
+        path = tmp_path / name
+        with path.open("w", encoding="utf-8") as file:
+            for line in lines:
+                if isinstance(line, View):
+                    write_stream(line, file)
+                else:
+                    file.write(text_of(line) + "\n")
+        return path
+
+    return make
+
+
+@pytest.fixture
+def no_network() -> Iterator[None]:
+    """In this test sockets reach this machine only."""
+    with refused_network():
+        yield
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The one option."""
+    parser.addini("stigmergy_no_network", "let no test reach another machine", type="bool", default=False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With the option, all tests are guarded."""
+    if config.getini("stigmergy_no_network"):
+        config.pluginmanager.register(_Guard(refused_network), "stigmergy_no_network")
+
+
+class _Guard:
+    """Guards every test, its fixtures included."""
+
+    def __init__(self, guard: Callable[[], AbstractContextManager[None]]) -> None:
+        self._guard = guard
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Iterator[None]:
+        """Around setup, call and teardown."""
+        with self._guard():
+            return (yield)

@@ -1,0 +1,227 @@
+"""Components that raise: out of service, on the log, and what they guarded is denied."""
+
+import types
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from stigmergy import (
+    ACCEPT,
+    ADMIT,
+    Blackboard,
+    Component,
+    Deny,
+    Publish,
+    Report,
+    Seen,
+)
+from stigmergy.blackboard.component import ActivationRequest, Admission, CallRequest, Reaction
+from stigmergy.blackboard.events import (
+    Faulted,
+)
+from tests.boards import A, B, Boards, C, copying
+from tests.small_components import Adder, Total
+
+pytestmark = pytest.mark.anyio
+
+
+def raising(method: str, when: Callable[..., bool] = lambda *_: True) -> Component[Any]:
+    """A component of which one method raises."""
+
+    def broken(self: Any, state: Any, *rest: Any) -> Any:
+        if when(state, *rest):
+            raise ZeroDivisionError(f"{method} is broken")
+        return {"step": state, "react": (), "admit": ADMIT, "review": ACCEPT, "alarm": None}[method]
+
+    body: dict[str, Any] = {"observes": (A,), method: broken}
+    if method == "alarm":
+        body["start"] = lambda self: 0
+        body["step"] = lambda self, state, seen: state + 1
+    base = Component[int] if method == "alarm" else Component
+    made: Component[Any] = types.new_class("Broken", (base,), {}, lambda namespace: namespace.update(body))()
+    return made
+
+
+def assert_out_of_service(board: Blackboard, report: Report, method: str) -> None:
+    """The component is out of service, on the log and on the report."""
+    [left] = report.left.failed_components
+    assert left.component == "broken"
+    assert left.error is not None
+    assert left.error.message == f"{method} is broken"
+    assert not report.ok
+    assert report.reason == "component_failed"
+    assert [e.component for e in board.events() if isinstance(e, Faulted)] == ["broken"]
+
+
+@pytest.mark.parametrize("method", ["step", "react"])
+async def test_a_component_that_raises_is_out_of_service_and_the_decision_stands(
+    new_board: Boards, method: str
+) -> None:
+    board = new_board(components=[raising(method), Adder()])
+    ran: list[int] = []
+    copying(board, ran)
+    await board.publish(A(n=5))
+    await board.publish(A(n=6))
+    report = await board.run_until_idle()
+    assert ran == [5, 6]
+    assert [t.of for t in board.artifacts(Total).payloads] == [11], "the other component goes on"
+    assert_out_of_service(board, report, method)
+
+
+async def test_a_component_whose_alarm_raises_is_out_of_service(new_board: Boards) -> None:
+    board = new_board(components=[raising("alarm", lambda state: state == 2)])
+    ran: list[int] = []
+    copying(board, ran)
+    await board.publish_many([A(n=5), A(n=6)])
+    report = await board.run_until_idle()
+    assert ran == [5, 6]
+    assert_out_of_service(board, report, "alarm")
+
+
+async def test_a_guard_that_raises_denies_everything_from_then_on(new_board: Boards) -> None:
+    board = new_board(components=[raising("admit")])
+    ran: list[int] = []
+    copying(board, ran)
+    await board.publish_many([A(n=5), A(n=6)])
+    report = await board.run_until_idle()
+    assert ran == []
+    assert report.skipped == 2
+    assert {aside.reason for aside in report.put_aside} == {"broken: the component failed, so nothing is admitted"}
+    assert_out_of_service(board, report, "admit")
+
+
+async def test_a_guard_that_raises_while_it_observes_denies_as_well(new_board: Boards) -> None:
+    class Guard(Component[int]):
+        observes = (A,)
+
+        def start(self) -> int:
+            return 0
+
+        def step(self, state: int, seen: Seen, /) -> int:
+            raise ValueError("lost count")
+
+        def admit(self, state: int, request: ActivationRequest | CallRequest, /) -> Admission:
+            return ADMIT
+
+    board = new_board(components=[Guard()])
+    ran: list[int] = []
+    copying(board, ran)
+    await board.publish(A(n=1))
+    report = await board.run_until_idle()
+    assert ran == []
+    assert report.skipped == 1
+
+
+async def test_a_review_that_raises_lets_nothing_pass(new_board: Boards) -> None:
+    board = new_board(components=[raising("review")])
+    copying(board)
+    await board.publish_many([A(n=5), A(n=6)])
+    report = await board.run_until_idle()
+    assert board.artifacts(B).total == 0
+    assert report.dead == 2
+    assert_out_of_service(board, report, "review")
+
+
+async def test_a_component_that_failed_stays_out_of_service_after_a_restart(new_board: Boards) -> None:
+    board = new_board(components=[raising("admit")])
+    copying(board)
+    await board.publish(A(n=5))
+    await board.run_until_idle()
+    again = await new_board.reopened(board, components=[raising("admit", lambda *_: False)])
+    ran: list[int] = []
+    copying(again, ran)
+    await again.publish(A(n=6))
+    report = await again.run_until_idle()
+    assert ran == []
+    assert report.left.failed_components
+
+
+@pytest.mark.parametrize("garbage", ["text", None, 3])
+async def test_a_reaction_that_is_none_is_the_components_fault(new_board: Boards, garbage: Any) -> None:
+    class Babbler(Component[None]):
+        observes = (A,)
+
+        def react(self, state: None, seen: Seen, /) -> Any:
+            return [garbage]
+
+    board = new_board(components=[Babbler()])
+    await board.publish(A())
+    report = await board.run_until_idle()
+    assert [left.component for left in report.left.failed_components] == ["babbler"]
+
+
+async def test_components_that_set_each_other_off_for_ever_are_taken_out_of_service(new_board: Boards) -> None:
+    class Ping(Component[None]):
+        publishes = (B,)
+        observes = (A,)
+
+        def react(self, state: None, seen: Seen, /) -> Iterable[Reaction]:
+            yield Publish(B())
+
+    class Pong(Component[None]):
+        publishes = (A,)
+        observes = (B,)
+
+        def react(self, state: None, seen: Seen, /) -> Iterable[Reaction]:
+            yield Publish(A())
+
+    board = new_board(components=[Ping(), Pong()])
+    ran: list[int] = []
+
+    @board.agent
+    async def go_on(c: C) -> None:
+        ran.append(c.n)
+
+    await board.publish(A())
+    await board.publish(C(n=1))
+    report = await board.run_until_idle()
+    assert ran == [1]
+    assert report.reason == "component_failed"
+    assert report.left.failed_components
+    assert board.artifacts().total < 3_000
+
+
+async def test_a_reaction_that_is_refused_is_the_components_fault_and_publishes_nothing(new_board: Boards) -> None:
+    class Unpublishable(Component[None]):
+        observes = (A,)
+        publishes = (Total,)
+
+        def react(self, state: None, seen: Seen, /) -> Iterable[Reaction]:
+            yield Publish(Total(of=1), key="same")
+            yield Publish(Total(of=2), key="same")
+
+    board = new_board(components=[Unpublishable()])
+    await board.publish(A())
+    report = await board.run_until_idle()
+    [left] = report.left.failed_components
+    assert left.error is not None
+    assert left.error.type == "KeyReused"
+    assert [t.of for t in board.artifacts(Total).payloads] == [1]
+
+
+class Opaque:
+    """Something that is no data."""
+
+
+async def test_a_component_whose_state_is_no_data_does_not_keep_a_board_from_closing(new_board: Boards) -> None:
+    class Hoarder(Component[Any]):
+        observes = (A,)
+
+        def start(self) -> Any:
+            return []
+
+        def step(self, state: Any, seen: Seen, /) -> Any:
+            return [*state, Opaque()]
+
+        def admit(self, state: Any, request: ActivationRequest | CallRequest, /) -> Admission:
+            return ADMIT if len(state) > 1 else Deny(f"{len(state)} seen")
+
+    board = new_board(components=[Hoarder()])
+    await board.publish(A(n=1))
+    again = await new_board.reopened(board, components=[Hoarder()])
+    ran: list[int] = []
+    copying(again, ran)
+    await again.publish(A(n=2))
+    (await again.run_until_idle()).raise_for_failures()
+    assert ran == [2]
