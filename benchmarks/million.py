@@ -59,9 +59,7 @@ async def run(path: Path, length: int) -> None:
         expect("ends", board.artifacts(Done).total, 1)
     warm = memory[int(WARM * len(memory)) :]
     size = path.stat().st_size
-    print(
-        f"{length:,} deliveries in {seconds:.1f} s, {seconds / length * 1e6:.1f} µs each, {size / length:.0f} bytes each"
-    )
+    print(f"{length:,} deliveries in {seconds:.1f} s, {seconds / length * 1e6:.1f} µs, {size / length:.0f} bytes each")
     print(
         f"memory after warm-up {warm[0]:.1f} MB, at the end {memory[-1]:.1f} MB, slope {slope(warm):+.1f} MB; "
         "the target is under 5"

@@ -106,7 +106,7 @@ CORE = (
     Mutant("a late worker is not noticed", rewrite(
         Running, "_held_by_worker", "and a.fence == fence", "")),
     Mutant("the agenda ignores concurrency", rewrite(
-        Agenda, "_free", "return limit is None or self._busy.get(agent, 0) < limit", "return True")),
+        Agenda, "_free", "agent not in self._limit or", "True or")),
     Mutant("the agenda ignores priority and age", rewrite(
         Agenda, "add", "(a.at - WEIGHT[a.priority], a.id)", "(0.0, -a.id)")),
     Mutant("suspects run beside others", rewrite(

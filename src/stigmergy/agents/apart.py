@@ -71,6 +71,7 @@ class Processes:
                 answer = await in_thread(partial(process.ask, data))
             except BaseException:
                 process.kill()
+                await in_thread(process.end)
                 raise
             if answer is not None:
                 self._idle.append(process)
@@ -117,6 +118,7 @@ class _Process:
             if pid is not None and self._process.is_alive() and os.getpgid(pid) == pid:
                 os.killpg(pid, signal.SIGKILL)
         self._process.kill()
+        self._process.join(1)
 
     def end(self) -> str:
         """How it ended."""
