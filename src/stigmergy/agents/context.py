@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
 from functools import cached_property
 from hashlib import blake2b
 from time import perf_counter
@@ -162,6 +163,26 @@ class Context(ContextMark):
             calling = await desk.calling(job, Calling(key=key, name="sleep", digest=digest, until=until))
         await desk.sleep(job, calling)
         await desk.called(job, calling, Called(activation=job.id, key=key))
+
+    async def charge(self, key: str, *, cost: Decimal | str = "0", tokens: int = 0) -> None:
+        """Book what an effect cost, once, however often the body is tried: for limits, costs and the report.
+
+        Args:
+            key: unique among the effects of this body.
+            cost: dollars, exact: a Decimal or a text, never a float.
+            tokens: of a language model.
+
+        Raises:
+            CallRefused: a component does not admit it.
+        """
+        exact = str(Decimal(cost))
+        digest = self._announce(key, (exact, tokens), {})
+        desk, job = self._job.desk, self._job
+        recorded = desk.recorded(job).get(key)
+        if recorded is not None and recorded[1] is not None:
+            return
+        calling = await desk.calling(job, Calling(key=key, name="charge", digest=digest, cost=exact, tokens=tokens))
+        await desk.called(job, calling, Called(activation=job.id, key=key, cost=exact, tokens=tokens))
 
     async def publish(self, payload: BaseModel, /, *, key: str | None = None, tags: Sequence[str] = ()) -> int:
         """Publish at once, before the body ends; its id. A retry of the body does not publish it again.
