@@ -244,7 +244,7 @@ async def test_a_timed_out_thread_keeps_its_place_until_it_has_ended(new_board: 
     running: list[int] = []
     most: list[int] = []
 
-    @board.agent(timeout=0.02, concurrency=1)
+    @board.agent(timeout=1, concurrency=1)
     def blocking(a: A) -> None:
         running.append(a.n)
         most.append(len(running))

@@ -294,7 +294,7 @@ async def test_artifacts_of_a_type_that_this_program_has_no_class_for_are_readab
 @pytest.mark.parametrize("payload", ["text", 7, {"n": 1}, Leaf, None], ids=["text", "number", "dict", "class", "none"])
 async def test_what_is_no_model_cannot_be_published(new_board: Boards, payload: Any) -> None:
     board = new_board()
-    with pytest.raises(BadType, match="is no artifact type"):
+    with pytest.raises(BadType, match="is no artifact"):
         await board.publish(payload)
     assert board.artifacts().total == 0
 

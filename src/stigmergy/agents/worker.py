@@ -1,7 +1,7 @@
 """Runs bodies: on the loop, in a thread, or in a process of their own."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from stigmergy.blackboard.decision import Draft
 from stigmergy.blackboard.definitions import AgentSpec, Output
 from stigmergy.blackboard.drafting import draft_of
 from stigmergy.blackboard.errors import BadSignature, UndeclaredOutput, WrongFanOut
+from stigmergy.blackboard.events import Published
 from stigmergy.blackboard.job import Job
 from stigmergy.blackboard.types import TypeTable, type_of
 from stigmergy.blackboard.visibility import visible
@@ -33,7 +34,9 @@ class _Plan:
     outputs: dict[type[BaseModel], Output]
     provider: ContextProvider | None
     simple: bool
-    """Its body is async and takes one payload and nothing else."""
+    """Its body is async and takes payloads in the order of the inputs, and nothing else."""
+    width: int
+    """How many inputs it takes then."""
     speculates: bool
 
 
@@ -48,7 +51,10 @@ class BodyWorker:
 
     def _plan(self, agent: Agent, provider: ContextProvider | None) -> _Plan:
         means = agent.means
-        kinds = [p.kind for p in means.call.parameters]
+        parameters = means.call.parameters
+        kinds = [p.kind for p in parameters]
+        places = [(p.slot, p.place) for p in parameters]
+        in_order = places == sorted(places) and not any(p.keyword for p in parameters)
         plain = means.is_async and means.isolate is None and not means.middleware
         wants_context = "context" in kinds or bool(means.middleware)
         function = means.function
@@ -57,7 +63,8 @@ class BodyWorker:
             function if function is not None else _no_body,
             {o.model: o for o in agent.outputs},
             (means.context or provider) if wants_context or function is None else None,
-            plain and kinds == ["payload"] and not means.call.parameters[0].keyword,
+            plain and set(kinds) == {"payload"} and in_order,
+            len(kinds),
             agent.spec.pure and not wants_context,
         )
 
@@ -69,10 +76,9 @@ class BodyWorker:
         """Run one body and check what it returns."""
         plan = self._plans[job.agent.name]
         inside_body.set(job.agent.name)
-        if plan.simple and len(job.inputs) == 1:
-            event = job.desk.published(job.inputs[0])
-            payload = self._types.decode(event.type, event.version, event.payload)
-            return self._drafts(plan, await plan.function(payload))
+        if plan.simple and len(job.inputs) == plan.width:
+            payloads = [self._payload(job.desk.published(id)) for id in job.inputs]
+            return self._drafts(plan, await plan.function(*payloads))
         return self._drafts(plan, await self._run(plan, job))
 
     async def _run(self, plan: _Plan, job: Job) -> object:
@@ -101,7 +107,10 @@ class BodyWorker:
 
     def _input(self, job: Job, id: int) -> Artifact[Any]:
         event = job.desk.published(id)
-        return envelope(event, self._types.decode(event.type, event.version, event.payload))
+        return envelope(event, self._payload(event))
+
+    def _payload(self, event: Published) -> BaseModel:
+        return self._types.decode(event.type, event.version, event.payload)
 
     async def _brief(self, provider: ContextProvider, request: Request, job: Job) -> Briefing:
         """Ask the provider; whatever it gives, the agent gets only what it may see."""
@@ -154,19 +163,26 @@ class BodyWorker:
 
 def _flat(returned: object, spec: AgentSpec) -> Iterator[BaseModel]:
     """The payloads in what a body returned: one, none, or a sequence of them, at most nested once."""
-    if returned is None:
-        return
-    if isinstance(returned, BaseModel):
-        yield returned
-    elif isinstance(returned, Artifact):
-        raise UndeclaredOutput(f"{spec.name!r} returned the artifact {returned.ref}. Return a payload: a new one.")
-    elif isinstance(returned, list | tuple):
-        for item in returned:
-            yield from _flat(item, spec)
-    else:
-        raise UndeclaredOutput(
-            f"{spec.name!r} returned <{type(returned).__name__}>. Return pydantic models, a list of them, or None."
-        )
+    for item in returned if isinstance(returned, list | tuple) else (returned,):
+        for payload in item if isinstance(item, list | tuple) else (item,):
+            if isinstance(payload, BaseModel):
+                yield payload
+            elif payload is not None:
+                raise UndeclaredOutput(f"{spec.name!r} returned {_no_payload(payload)}")
+
+
+def _no_payload(returned: object) -> str:
+    """What is wrong with it, and the way out."""
+    if isinstance(returned, Artifact):
+        return f"the artifact {returned.ref}. Return a payload: a new one."
+    if isinstance(returned, type):
+        return f"the class {returned.__name__}. Return an instance of it."
+    if isinstance(returned, Coroutine):
+        returned.close()
+        return "a coroutine that was not awaited. Return what awaiting it gives."
+    if isinstance(returned, list | tuple):
+        return "lists in lists of lists. Return pydantic models, a list of them, or None."
+    return f"<{type(returned).__name__}>. Return pydantic models, a list of them, or None."
 
 
 def _declared(spec: AgentSpec, payload: BaseModel) -> Output:

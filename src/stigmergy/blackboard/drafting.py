@@ -6,7 +6,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from stigmergy.blackboard.decision import Draft
-from stigmergy.blackboard.errors import DefinitionError, InvalidPayload
+from stigmergy.blackboard.errors import BadType, DefinitionError, InvalidPayload
 from stigmergy.blackboard.events import Priority, Visibility
 from stigmergy.blackboard.types import ArtifactType, TypeTable, check_text
 
@@ -29,6 +29,9 @@ def draft_of(
     model = type(payload)
     kind = types.get(model.__name__)
     if kind is None or kind.model is not model:
+        if isinstance(payload, type):
+            name = payload.__name__
+            raise BadType(f"the class {name} itself is no artifact. Give an instance: {name}(…).")
         kind = types.add(model)
     copy, data = kind.encode(payload)
     if not isinstance(tags, str | Iterable):

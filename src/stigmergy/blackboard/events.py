@@ -50,6 +50,10 @@ def storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
+_MESSAGE = 4_000
+"""Characters of an error's message that are recorded."""
+
+
 @dataclass(slots=True)
 class ErrorInfo:
     """An exception as data."""
@@ -68,6 +72,8 @@ class ErrorInfo:
             message = str(error)
         except Exception as broken:  # noqa: BLE001  what cannot say its message is still to be recorded
             message = f"its message cannot be read ({type(broken).__name__})"
+        if len(message) > _MESSAGE:
+            message = f"{message[:_MESSAGE]}… ({len(message):,} characters)"
         return cls(type(error).__name__, message, traceback)
 
 

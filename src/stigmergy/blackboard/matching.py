@@ -15,6 +15,7 @@ from stigmergy.blackboard.events import ErrorInfo, Visibility
 from stigmergy.blackboard.types import plain
 from stigmergy.blackboard.visibility import visible
 
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
 OWN_ID = "\0own id"
 """The key of an artifact that is itself the ancestor its group shares; its id is known once it is on the log."""
 
@@ -172,6 +173,6 @@ def key_of(subscription: Subscription, artifact: Candidate) -> str:
             raise _NoKey(f"it has no single nearest ancestor of type {by.type_name}")
         return str(artifact.ancestors[by.type_name])
     value = plain(getattr(artifact.payload, by) if isinstance(by, str) else by(artifact.payload))
-    text = json.dumps(value, ensure_ascii=False)
+    text = _as_json(value)
     text.encode()  # half a surrogate pair cannot be stored: then there is no key
     return text

@@ -224,8 +224,6 @@ def type_of(model: type[BaseModel]) -> ArtifactType:
         return found
     if not isinstance(model, type) or not issubclass(model, BaseModel) or model is BaseModel:
         called = model.__name__ if isinstance(model, type) else repr(model)
-        if isinstance(model, type) and issubclass(model, type(BaseModel)):
-            raise BadType("a class was given where an artifact is expected. Make one: give an instance of the class.")
         raise BadType(f"{called} is no artifact type. Use a subclass of pydantic.BaseModel.")
     found = _make(model)
     setattr(model, _CACHED, found)
