@@ -73,8 +73,8 @@ class Blackboard(OpenBoard):
         """Publish several at once: all or none, in one commit."""
         return await self._publish([self._draft(payload, run=run) for payload in payloads])
 
-    async def publish_file(self, path: str | Path, /, *, type_name: str | None = None) -> list[Artifact[BaseModel]]:
-        """Publish the outside artifacts of a seed or stream file (see `stigmergy.seeds`): all of them or none.
+    async def publish_file(self, *paths: str | Path, type_name: str | None = None) -> list[Artifact[BaseModel]]:
+        """Publish the outside artifacts of seed or stream files (see `stigmergy.seeds`): all of them or none.
 
         Args:
             type_name: every line is the bare payload of this type.
@@ -84,14 +84,20 @@ class Blackboard(OpenBoard):
         """
         self._table.update(self.types)
         drafts: list[Draft] = []
-        for s in read_seeds(path, self._table, type_name=type_name):
-            try:
-                drafts.append(
-                    self._draft(s.payload, key=s.key, tags=s.tags, priority=s.priority, visibility=s.visibility)
-                )
-            except PublishError as error:
-                raise SeedError(f"{Path(path).name}:{s.line}: {error} Nothing was published.") from error
-        return await self._publish(drafts)
+        lines: list[str] = []
+        try:
+            for path in paths:
+                for s in read_seeds(path, self._table, type_name=type_name):
+                    lines.append(f"{Path(path).name}:{s.line}")
+                    drafts.append(
+                        self._draft(s.payload, key=s.key, tags=s.tags, priority=s.priority, visibility=s.visibility)
+                    )
+            return await self._publish(drafts)
+        except SeedError:
+            raise
+        except PublishError as error:
+            line = lines[-1 if error.position is None else error.position]
+            raise SeedError(f"{line}: {error} Nothing was published.") from error
 
     def _draft(self, payload: BaseModel, *, run: str | None = None, **options: Any) -> Draft:
         draft = draft_of(self._table, payload, run=run or self._run, **options)

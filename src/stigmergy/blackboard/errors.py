@@ -67,7 +67,13 @@ class BadComponent(DefinitionError):
 
 
 class PublishError(StigmergyError):
-    """An artifact was refused; nothing was published."""
+    """An artifact was refused; nothing was published.
+
+    Attributes:
+        position: which of several payloads it was, from 0; None if that is no question.
+    """
+
+    position: int | None = None
 
 
 class InvalidPayload(PublishError):

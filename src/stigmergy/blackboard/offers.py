@@ -52,33 +52,43 @@ class Offers(Decision):
         works: dict[tuple[str, str | None], Draft] = {}
         for d in drafts:
             if d.work is not None:
-                works[d.run or run, d.work] = d
-        for d in drafts:
-            scope = d.run or run
-            limit = self.limits.payload_bytes
-            if limit is not None and len(d.data) > limit:
-                raise PayloadTooLarge(
-                    f"{d.type} is {len(d.data):,} bytes as JSON; the limit is {limit:,}. Store large data in a file "
-                    "and publish its path, or raise Limits(payload_bytes=)."
-                )
-            if d.key is not None:
-                d.digest = blake2b(d.data, digest_size=12).hexdigest()
-                before = self._keys_now.get((scope, d.key)) or self.past.key(scope, d.key)
-                known = before[1] if before is not None else keys.get((scope, d.key))
-                if known is not None:
-                    if known != d.digest:
-                        raise KeyReused(f"key {d.key!r} was used for another payload in run {scope!r}. Use a new key.")
-                    continue
-                keys[scope, d.key] = d.digest
-            if d.work is not None or d.blocking or d.parent_work is not None:
-                self._check_work(d, scope, works)
-            if d.review_by and d.visibility is not None and d.visibility.after:
-                raise PublishError(
-                    f"{d.type} is to be reviewed by {d.review_by!r} and delayed by {d.visibility.after:g} s. "
-                    "A review is a delay already: leave one of them out."
-                )
-            new.append(d)
+                works.setdefault((d.run or run, d.work), d)
+        try:
+            for d in drafts:
+                if self._is_new(d, d.run or run, keys, works):
+                    new.append(d)
+        except PublishError as error:
+            error.position = next(i for i, other in enumerate(drafts) if other is d)
+            raise
         return new
+
+    def _is_new(
+        self, d: Draft, run: str, keys: dict[tuple[str, str], str], works: dict[tuple[str, str | None], Draft]
+    ) -> bool:
+        """Check a draft; False if it was published before with the same key."""
+        limit = self.limits.payload_bytes
+        if limit is not None and len(d.data) > limit:
+            raise PayloadTooLarge(
+                f"{d.type} is {len(d.data):,} bytes as JSON; the limit is {limit:,}. Store large data in a file "
+                "and publish its path, or raise Limits(payload_bytes=)."
+            )
+        if d.key is not None:
+            d.digest = blake2b(d.data, digest_size=12).hexdigest()
+            before = self._keys_now.get((run, d.key)) or self.past.key(run, d.key)
+            known = before[1] if before is not None else keys.get((run, d.key))
+            if known is not None and known != d.digest:
+                raise KeyReused(f"key {d.key!r} was used for another payload in run {run!r}. Use a new key.")
+            if known is not None:
+                return False
+            keys[run, d.key] = d.digest
+        if d.work is not None or d.blocking or d.parent_work is not None:
+            self._check_work(d, run, works)
+        if d.review_by and d.visibility is not None and d.visibility.after:
+            raise PublishError(
+                f"{d.type} is to be reviewed by {d.review_by!r} and delayed by {d.visibility.after:g} s. "
+                "A review is a delay already: leave one of them out."
+            )
+        return True
 
     def _check_work(self, d: Draft, run: str, works: dict[tuple[str, str | None], Draft]) -> None:
         if d.work is not None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
 from time import sleep
 
@@ -76,7 +77,10 @@ class Writer:
 
     def _take(self, what: list[Event] | Snapshot) -> None:
         self._decisions.append(what)
-        if self._task is None or self._task.done():
+        self._start()
+
+    def _start(self) -> None:
+        if self._decisions and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._write())
 
     def _watch(self) -> None:
@@ -95,7 +99,8 @@ class Writer:
             self._watch()
             try:
                 if isinstance(first, Snapshot):
-                    await self._store.save_snapshot(first)
+                    with suppress(Exception):  # a cache: what is wrong with the store, the next append will say
+                        await self._store.save_snapshot(first)
                     continue
                 events = first[:]
                 while self._decisions and not isinstance(more := self._decisions[0], Snapshot):
@@ -105,6 +110,8 @@ class Writer:
                     self._decisions.popleft()
                 await self._store.append([encode(event) for event in events])
             except BaseException as error:
+                if isinstance(first, Snapshot) or (isinstance(error, asyncio.CancelledError) and self._settled(events)):
+                    raise
                 self.fail(error)
                 if isinstance(error, Exception):
                     return
@@ -115,6 +122,19 @@ class Writer:
             self.durable = events[-1].seq
             self._wake()
             self._on_durable()
+
+    def _settled(self, events: list[Event]) -> bool:
+        """The loop ends under an append: it is through or did not happen, and the next loop goes on from there."""
+        try:
+            last = self._store.reader().last()
+        except Exception:  # noqa: BLE001  the append failed as well, as far as anybody knows
+            return False
+        if last >= events[-1].seq:
+            self.durable = events[-1].seq
+        elif last < events[0].seq:
+            self._decisions.appendleft(events)
+        self._wake()
+        return last >= events[-1].seq or last < events[0].seq
 
     def _wake(self) -> None:
         waiting = self._waiting
@@ -149,6 +169,7 @@ class Writer:
             self._waiting = deque(sorted([*self._waiting, (seq, future)], key=lambda w: w[0]))
         else:
             self._waiting.append((seq, future))
+        self._start()
         await future
 
     async def flush(self) -> None:
@@ -158,5 +179,6 @@ class Writer:
     async def finish(self) -> None:
         """Wait until everything, snapshots too, is written."""
         await self.flush()
+        self.settle()
         if self._task is not None:
             await self._task

@@ -5,7 +5,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +30,7 @@ from stigmergy.cli.looking import (
     tree_lines,
 )
 from stigmergy.cli.running import again, go, on_terminal
+from stigmergy.loop import in_a_loop
 from stigmergy.replay import replay as replayed
 from stigmergy.seeds import read_seeds, save_seeds, write_stream
 from stigmergy.version import VERSION
@@ -256,7 +257,7 @@ def retry(
     with _errors():
         with read(store) as view:
             ids = [view.why(a).steps[0].id for a in activation]
-        asyncio.run(again(Blackboard(store), ids))
+        in_a_loop(lambda: again(Blackboard(store), ids))
         typer.echo(
             f"{len(ids)} will be tried again by: stigmergy resume FILE --store {shlex.quote(str(store))}", err=True
         )
@@ -307,7 +308,8 @@ def _go(
     with tempfile.TemporaryDirectory() as folder:
         seeds = [_checked(file, board, bare_type, Path(folder), quiet=quiet) for file in files]
         live = running and not quiet and on_terminal()
-        return asyncio.run(go(board, seeds, bare_type=bare_type, timeout=timeout, live=live, run=running))
+        with redirect_stdout(sys.stderr):  # what bodies print is no report
+            return in_a_loop(lambda: go(board, seeds, bare_type=bare_type, timeout=timeout, live=live, run=running))
 
 
 def _checked(file: str, board: Blackboard, bare_type: str | None, folder: Path, *, quiet: bool) -> Path:

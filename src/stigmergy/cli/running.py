@@ -1,6 +1,7 @@
 """Running a board from the command line: publish, run, show what happens meanwhile, stop in good order."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections import Counter
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -21,6 +23,8 @@ from stigmergy.blackboard.text import money, number, seconds
 from stigmergy.board import Blackboard
 
 _REFRESH = 0.25
+_PATIENCE = 1.0
+"""Seconds after which somebody who interrupted is told what is waited for."""
 
 
 async def go(
@@ -35,12 +39,9 @@ async def go(
         live: show progress on stderr.
         run: False to publish only.
     """
-    task = asyncio.current_task()
-    if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    _stop_on_signals()
     try:
-        for path in seeds:
-            await board.publish_file(path, type_name=bare_type)
+        await board.publish_file(*seeds, type_name=bare_type)
         if not run:
             return None
         watching = asyncio.ensure_future(_watch(board)) if live else None
@@ -53,6 +54,31 @@ async def go(
                     await watching
     finally:
         await board.close()
+
+
+def _stop_on_signals() -> None:
+    """The first Ctrl-C or SIGTERM stops what runs in good order, the second leaves at once."""
+    loop, task = asyncio.get_running_loop(), cast("asyncio.Task[object]", asyncio.current_task())
+
+    def stop() -> None:
+        task.cancel()
+        loop.call_later(_PATIENCE, _tell, "stopping what runs; once more leaves at once.")
+        for signalled in signals:
+            loop.add_signal_handler(signalled, leave)
+
+    def leave() -> None:
+        _tell("interrupted twice: left at once; what was acknowledged is kept.")
+        os._exit(130)
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for signalled in signals:
+        loop.add_signal_handler(signalled, stop)
+
+
+def _tell(text: str) -> None:
+    show_cursor = "\x1b[?25h" if on_terminal() else ""
+    sys.stderr.write(f"{show_cursor}{text}\n")
+    sys.stderr.flush()
 
 
 async def again(board: Blackboard, ids: Sequence[int]) -> None:
