@@ -89,7 +89,7 @@ def react_again_after_a_fold(patch: pytest.MonkeyPatch) -> None:
 
 
 CORE = (
-    # -- design_findings.md, section 2 ----------------------------------------------------------------------------
+    # -- what broke when the design was first tried -----------------------------------------------------------------
     Mutant("D2 the state advances and then a component's exception gets out", rewrite(
         Decision, "_react", "states[name], seen))\n        except Exception as",
         "states[name], seen))\n        except KeyError as")),
