@@ -45,7 +45,8 @@ def decode(row: Row) -> Event:
     try:
         event: Event = read(row.body)
     except ValidationError as error:
-        raise StoreDamaged(f"event {row.seq} ({row.kind}) cannot be read: {error.errors()[0]['msg']}") from error
+        why = f"event {row.seq} ({row.kind}) cannot be read ({error.errors()[0]['msg']})"
+        raise StoreDamaged(f"{why}. Restore a copy of the file.") from error
     event.seq, event.tx, event.at, event.cause = row.seq, row.tx, row.at, row.cause
     if row.payload and isinstance(event, Published | Called):
         event.payload = row.payload.encode()

@@ -169,6 +169,7 @@ class ArtifactType:
         """Where in the payload the value is that cannot be written: the serialiser is asked for ever smaller parts."""
         path: list[str | int] = []
         value: object = payload
+        above = {id(payload)}
         while True:
             for part, inner in parts(value):
                 wanted: object = {part}
@@ -182,6 +183,9 @@ class ArtifactType:
                     break
             else:
                 return path
+            if id(value) in above:
+                return path  # it contains itself
+            above.add(id(value))
 
 
 def artifact_type(

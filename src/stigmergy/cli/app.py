@@ -123,7 +123,7 @@ def resume(
 ) -> None:  # fmt: skip
     """Go on with a board file: what was interrupted, stopped by a limit, or published meanwhile."""
     with _errors(traceback=traceback, hint=_resume_hint(target, store)):
-        if not store.is_file():
+        if not store.exists():
             raise StoreError(f"{store} does not exist. Start with: stigmergy run {shlex.quote(target)} --seed …")
         board = _board(load(target, settings), store, limit)
         report = _go(board, [], None, timeout=timeout, quiet=quiet)

@@ -154,6 +154,8 @@ class SQLiteReader:
 def _connect_to_read(path: Path, file: str) -> sqlite3.Connection:
     if not os.path.exists(file):
         raise StoreError(f'{path} does not exist. Blackboard("{path}") makes it at its first publish.')
+    if os.path.isdir(file):
+        raise StoreError(f"{path} is a folder. Give the name of a file in it.")
     uri = Path(file).as_uri() + "?mode=ro"
     try:
         return _checked(path, uri)
@@ -172,7 +174,7 @@ def _checked(path: Path, uri: str) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         if not is_board(path, *connection.execute(INSPECT).fetchone()):
-            raise NotABoard(f"{path} is an empty file, no board yet.")
+            raise NotABoard(f"{path} is an empty file, no board yet. The first publish makes it one.")
     except BaseException:
         connection.close()
         raise

@@ -1,0 +1,257 @@
+"""What users get wrong: a typed error in one line that says what to do, and the board goes on as it was."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from stigmergy import Blackboard, PhaseContextProvider, WorkDiscovery
+from stigmergy.blackboard import errors
+from stigmergy.blackboard.errors import StigmergyError
+from stigmergy.blackboard.events import Redriven
+from tests.boards import A, B, Boards, C, numbers
+from tests.trouble import goes_on, one_line, with_a_witness
+
+pytestmark = pytest.mark.anyio
+
+
+# -- what is published -------------------------------------------------------------------------------------------------
+
+
+def work(**fields: Any) -> WorkDiscovery:
+    return WorkDiscovery(**{"description": "d", "phase": "analysis", "done_definition": "x", **fields})
+
+
+def described(text: str) -> WorkDiscovery:
+    return work().model_copy(update={"description": text})
+
+
+class Anything(BaseModel):
+    value: Any = None
+
+
+def looped() -> Anything:
+    loop = Anything()
+    loop.value = loop
+    return loop
+
+
+REFUSED: list[tuple[str, Callable[[], Any], type[StigmergyError], str]] = [
+    ("unknown phase", lambda: work(phase="anlysis"), errors.UnknownPhase, "Did you mean 'analysis'?"),
+    ("empty description", lambda: described(""), errors.NotRoundTrippable, "should have at least 1 character"),
+    ("blank description", lambda: described(" "), errors.NotRoundTrippable, "must not be blank"),
+    ("long description", lambda: described("x" * 10_001), errors.NotRoundTrippable, "at most 10000 characters"),
+    ("unknown parent", lambda: work(parent_work_id="gone"), errors.UnknownWork, "has no such work_id"),
+    ("blocks itself", lambda: work(work_id="a", blocking_work_ids=["a"]), errors.BlockingCycle, "a -> a. Remove"),
+    ("wrong type", lambda: A.model_construct(n="three"), errors.NotRoundTrippable, "A.n does not come back from JSON"),
+    ("a function", lambda: Anything(value=len), errors.NotRoundTrippable, "Anything.value cannot be written as JSON"),
+    ("a cycle", looped, errors.NotRoundTrippable, "Anything.value cannot be written as JSON"),
+    ("lone surrogate", lambda: A(key="\ud800"), errors.NotRoundTrippable, "A.key cannot be written as JSON"),
+    ("a set of bytes", lambda: Anything(value={b"\xff"}), errors.NotRoundTrippable, "Anything.value"),
+    ("100 MB", lambda: A(key="x" * 100_000_000), errors.PayloadTooLarge, "Store large data in a file"),
+    ("a class", lambda: A, errors.BadType, "Give an instance: A(…)"),
+    ("a dictionary", lambda: {"n": 1}, errors.BadType, "Use a subclass of pydantic.BaseModel"),
+    ("nothing", lambda: None, errors.BadType, "Use a subclass of pydantic.BaseModel"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("payload", "error", "text"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+async def test_what_cannot_be_published_is_refused_whole(
+    new_board: Boards, payload: Callable[[], Any], error: type[StigmergyError], text: str
+) -> None:
+    board = with_a_witness(new_board(context=PhaseContextProvider()))
+    await board.publish(A(n=1))
+    for payloads in ([payload()], [A(n=2), payload()]):
+        with pytest.raises(error) as raised:
+            await board.publish_many(payloads)
+        assert text in one_line(raised.value)
+    assert numbers(board, A) == [1]
+    await goes_on(board)
+
+
+OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"key": 5}, "key 5 is int. It is a text: give a str."),
+    ({"key": "\0"}, "key '\\x00' has a character that cannot be stored"),
+    ({"tags": [5]}, "tag 5 is int"),
+    ({"tags": None}, "tags=None are no tags. Give a list of texts."),
+    ({"run": 5}, "run 5 is int"),
+    ({"priority": "urgent"}, "priority 'urgent' is not one of low, medium, high, critical."),
+    ({"visibility": "me"}, "visibility='me' is none of private(…), labelled(…), tenant(…), after(…)."),
+]
+
+
+@pytest.mark.parametrize(("options", "text"), OPTIONS, ids=[str(o[0]) for o in OPTIONS])
+async def test_options_that_make_no_sense_are_refused(new_board: Boards, options: dict[str, Any], text: str) -> None:
+    board = with_a_witness(new_board())
+    with pytest.raises(StigmergyError) as raised:
+        await board.publish(A(), **options)
+    assert text in one_line(raised.value)
+    await goes_on(board)
+
+
+async def test_of_several_payloads_the_refused_one_is_told(new_board: Boards) -> None:
+    board = new_board()
+    with pytest.raises(errors.DuplicateWork) as raised:
+        await board.publish_many([work(work_id="a"), work(work_id="b"), work(work_id="b")])
+    assert raised.value.position == 2
+    assert board.artifacts().total == 0
+
+
+async def test_the_same_work_with_the_same_key_is_published_once(new_board: Boards) -> None:
+    class Job(BaseModel):
+        work_id: str
+
+    board = new_board()
+    once = await board.publish(Job(work_id="a"), key="k")
+    assert (await board.publish(Job(work_id="a"), key="k")).id == once.id
+
+
+async def test_work_that_waits_for_an_unknown_id_is_named_at_idle(new_board: Boards) -> None:
+    board = with_a_witness(new_board())
+    board.agent("worker").consumes(WorkDiscovery).body(lambda item: None)
+    blocked = await board.publish(work(work_id="b", blocking_work_ids=["gone"]))
+    report = await board.run_until_idle()
+    assert report.reason == "deadlock"
+    assert report.detail == f"1 can never start; worker@{blocked.id + 1} waits for work 'gone'"
+    await board.publish(work(work_id="gone"))
+    assert (await board.run_until_idle()).reason == "idle"
+    await goes_on(board)
+
+
+# -- verbs and reads ---------------------------------------------------------------------------------------------------
+
+Ask = Callable[[Any], Any]
+"""A board is asked for something that no type checker would let pass."""
+
+ASKED: list[tuple[str, Ask, type[StigmergyError], str]] = [
+    ("count of none", lambda b: b.run_until(B, count=0), errors.DefinitionError, "count=0; it is a whole number"),
+    ("count of text", lambda b: b.run_until(B, count="two"), errors.DefinitionError, "count='two'"),
+    ("goal of no type", lambda b: b.run_until("B"), errors.BadType, "'B' is no artifact type"),
+    ("goal of no field", lambda b: b.run_until(B, where={"m": 1}), errors.UnknownField, "it has no such field"),
+    ("no time", lambda b: b.run_until_idle(timeout=0), errors.DefinitionError, "timeout= is 0 s. Give more than zero"),
+    ("time as text", lambda b: b.run_until_idle(timeout="5"), errors.DefinitionError, "Give seconds or a timedelta."),
+    ("horizon behind", lambda b: b.run_until_idle(horizon=-1), errors.DefinitionError, "horizon= is -1 s."),
+    ("cancel nothing", lambda b: b.cancel(99), errors.NotFound, "99 is no activation."),
+    ("cancel an artifact", lambda b: b.cancel(1), errors.NotFound, "1 is no activation."),
+    ("cancel a word", lambda b: b.cancel("it"), errors.NotFound, "Ids are written 12 or Type@12."),
+    ("retry nothing", lambda b: b.retry(99), errors.NotFound, "99 is no activation."),
+    ("retry a word", lambda b: b.retry("it"), errors.NotFound, "Ids are written 12 or Type@12."),
+    ("no such file", lambda b: b.publish_file("no.jsonl"), errors.SeedError, "no.jsonl cannot be read: No such file"),
+    ("no seed file", lambda b: b.publish_file("no.csv"), errors.SeedError, "seed files end in .jsonl or .json."),
+]  # fmt: skip
+READ: list[tuple[str, Ask, type[StigmergyError], str]] = [
+    ("get a word", lambda b: b.get("it"), errors.NotFound, "'it' is no id. Ids are written 12 or Type@12."),
+    ("get a number", lambda b: b.get(1.5), errors.NotFound, "1.5 is no id."),
+    ("get nothing", lambda b: b.get(99), errors.NotFound, "there is no artifact 99: the last position is"),
+    ("why nothing", lambda b: b.why(99), errors.NotFound, "there is nothing at 99."),
+    ("yesterday", lambda b: b.at("yesterday"), errors.NotFound, "Give a position, or a datetime."),
+    ("one of none", lambda b: b.one(B), errors.NotExactlyOne, "there is none among 0 of them."),
+    ("no filter", lambda b: b.artifacts(A, where="n"), errors.BadFilter, "where= takes a mapping"),
+    ("no type", lambda b: b.artifacts(5), errors.BadType, "Give a class, or the name of one."),
+    ("limit", lambda b: b.artifacts(A, limit=-1), errors.BadFilter, "limit=-1 lists nothing."),
+]
+
+
+@pytest.mark.parametrize(("ask", "error", "text"), [a[1:] for a in ASKED], ids=[a[0] for a in ASKED])
+async def test_a_verb_says_what_is_wrong_with_its_arguments(
+    new_board: Boards, ask: Ask, error: type[StigmergyError], text: str
+) -> None:
+    board = with_a_witness(new_board())
+    await board.publish(A(n=1))
+    with pytest.raises(error) as raised:
+        await ask(board)
+    assert text in one_line(raised.value)
+    await goes_on(board)
+
+
+@pytest.mark.parametrize(("ask", "error", "text"), [a[1:] for a in READ], ids=[a[0] for a in READ])
+async def test_a_read_says_what_is_wrong_with_its_arguments(
+    new_board: Boards, ask: Ask, error: type[StigmergyError], text: str
+) -> None:
+    board = new_board()
+    await board.publish(A(n=1))
+    with pytest.raises(error) as raised:
+        ask(board)
+    assert text in one_line(raised.value)
+
+
+async def test_a_goal_whose_filter_raises_ends_the_run_and_loses_nothing(new_board: Boards) -> None:
+    board = with_a_witness(new_board())
+    await board.publish_many([A(n=n) for n in range(20)])
+    with pytest.raises(errors.BadFilter, match=r"where= raised ZeroDivisionError for C@\d+: division") as raised:
+        await asyncio.wait_for(board.run_until(C, where=lambda c: c.n < 1 / 0), 20)
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+    assert (await board.run_until_idle()).reason == "idle"
+    assert sorted(numbers(board, C)) == list(range(20))
+
+
+async def test_several_dead_letters_are_tried_again_all_or_none(new_board: Boards) -> None:
+    board = new_board()
+
+    @board.agent
+    async def fails(a: A) -> None:
+        raise ValueError("no")
+
+    await board.publish_many([A(), A()])
+    first, second = (d.activation for d in (await board.run_until_idle()).left.dead_letters)
+    with pytest.raises(errors.NotFound):
+        await board.retry(first, 1)
+    assert (await board.run_until_idle()).dead == 2
+    assert not any(isinstance(e, Redriven) for e in board.events())
+    await board.retry(first, f"fails@{second}", first)
+    assert (await board.run_until_idle()).dead == 2
+    assert sum(isinstance(e, Redriven) for e in board.events()) == 2
+    with pytest.raises(errors.NotFound, match="was tried again already"):
+        await board.retry(first)
+
+
+@pytest.mark.parametrize("closing", [False, True], ids=["new agent", "close"])
+async def test_watching_outlives_a_new_agent_and_ends_when_the_board_is_closed(
+    new_board: Boards, closing: bool
+) -> None:
+    board: Blackboard = with_a_witness(new_board())
+    await board.publish(A(n=1))
+    kinds: list[str] = []
+    watched = asyncio.Event()
+
+    async def watch() -> None:
+        async for event in board.watch():
+            kinds.append(type(event).__name__)
+            if kinds.count("Completed") == 2:
+                watched.set()
+
+    watching = asyncio.create_task(watch())
+    await board.run_until_idle()
+    board.agent("late").consumes(A).body(lambda a: None)
+    await board.publish(A(n=2))
+    await board.run_until_idle()
+    await asyncio.wait_for(watched.wait(), 10)
+    if closing:
+        await board.close()
+        await asyncio.wait_for(watching, 10)
+        assert kinds[-1] == "Closed"
+    watching.cancel()
+
+
+# -- predicates --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), RecursionError(), MemoryError()], ids=lambda e: type(e).__name__)
+async def test_a_predicate_that_raises_is_a_dead_letter(new_board: Boards, error: Exception) -> None:
+    board = with_a_witness(new_board())
+
+    def refuses(a: A) -> bool:
+        if a.n == 1:
+            raise error
+        return False
+
+    board.agent("picky").consumes(A, where=refuses).body(lambda a: None)
+    await board.publish(A(n=1))
+    report = await board.run_until_idle()
+    [dead] = report.left.dead_letters
+    assert (dead.agent, dead.reason) == ("picky", "filter raised")
+    assert dead.error is not None
+    assert dead.error.type == type(error).__name__
+    await goes_on(board)
