@@ -1,0 +1,1 @@
+"""Language models that answer for agents: one protocol, and what implements it."""

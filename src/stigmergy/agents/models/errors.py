@@ -1,0 +1,68 @@
+"""What may go wrong between an agent and its model: few kinds, each known to be worth another try or not."""
+
+from typing import ClassVar
+
+from stigmergy.blackboard.errors import StigmergyError
+
+
+class ModelError(StigmergyError):
+    """A model did not answer.
+
+    Attributes:
+        retryable: whether the same request may do better later.
+        retry_after: seconds that the provider asked us to wait, if it did.
+    """
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ModelUnreachable(ModelError):
+    """Nobody answered at that address, or the connection broke."""
+
+    retryable = True
+
+
+class ModelTimeout(ModelError):
+    """The answer took too long."""
+
+    retryable = True
+
+
+class RateLimited(ModelError):
+    """The provider asks for patience."""
+
+    retryable = True
+
+
+class ProviderFailed(ModelError):
+    """The provider has a fault of its own (a 5xx, an answer that is none)."""
+
+    retryable = True
+
+
+class BadKey(ModelError):
+    """The key is missing, wrong, or not allowed to use this model."""
+
+
+class BadRequest(ModelError):
+    """The provider refuses the request as it is."""
+
+
+class ContextTooLong(BadRequest):
+    """The request is longer than the model can read."""
+
+
+class ModelMissing(ModelError):
+    """There is no such model, or what is needed to reach it is not installed."""
+
+
+class UnknownPrice(ModelError):
+    """Nobody knows what the request would cost, and nothing says that this is all right."""
+
+
+class BadReply(ModelError):
+    """What the model wrote cannot be used, and asking again within the limits did not help."""
