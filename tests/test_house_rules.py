@@ -12,7 +12,7 @@ MODULES = sorted(SOURCES.rglob("*.py"))
 PURE = [
     *(SOURCES / "blackboard" / f"{name}.py" for name in (
         "events", "definitions", "artifact", "component", "state", "decision", "offers", "decider", "matching",
-        "agenda", "timers", "observers", "ledger", "visibility", "where", "rows", "fold",
+        "agenda", "timers", "observers", "ledger", "visibility", "where", "rows", "encoding", "fold",
     )),
     *(SOURCES / "components").glob("*.py"),
 ]  # fmt: skip

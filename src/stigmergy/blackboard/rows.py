@@ -4,32 +4,31 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
+from stigmergy.blackboard.encoding import ADAPTERS, BODIES
 from stigmergy.blackboard.errors import NewerBoard, StoreDamaged
 from stigmergy.blackboard.events import KINDS, Called, Event, Published
 from stigmergy.blackboard.stores.base import Row
 
-_ADAPTERS = {kind: TypeAdapter(cls) for kind, cls in KINDS.items()}
-_TO_JSON: dict[type[Event], tuple[str, Callable[..., bytes]]] = {
-    cls: (kind, _ADAPTERS[kind].serializer.to_json) for kind, cls in KINDS.items()
+_TO_JSON: dict[type[Event], tuple[str, Callable[[Any], str]]] = {
+    cls: (kind, BODIES[cls]) for kind, cls in KINDS.items()
 }
-_FROM_JSON: dict[str, Callable[..., Any]] = {kind: a.validator.validate_json for kind, a in _ADAPTERS.items()}
+_FROM_JSON: dict[str, Callable[..., Any]] = {k: ADAPTERS[cls].validator.validate_json for k, cls in KINDS.items()}
 _row: Callable[[tuple[object, ...]], Row] = partial(tuple.__new__, Row)
 """A row from its values in order; the class itself takes twice as long."""
 
 
 def encode(event: Event) -> Row:
     """The row of an event."""
-    kind, to_json = _TO_JSON[event.__class__]
-    body = to_json(event, exclude_defaults=True).decode()
+    kind, body = _TO_JSON[event.__class__]
     if isinstance(event, Published):
         return _row((
             event.seq, event.tx, event.at, kind, event.cause, event.run, event.type, event.key, event.work,
-            body, event.payload.decode(),
+            body(event), event.payload.decode(),
         ))  # fmt: skip
     payload = event.payload.decode() if isinstance(event, Called) else ""
-    return _row((event.seq, event.tx, event.at, kind, event.cause, None, None, None, None, body, payload))
+    return _row((event.seq, event.tx, event.at, kind, event.cause, None, None, None, None, body(event), payload))
 
 
 def decode(row: Row) -> Event:

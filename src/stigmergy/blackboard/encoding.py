@@ -1,0 +1,102 @@
+"""The bodies of the events that every delivery has, written by hand: byte for byte what pydantic gives, in a third of
+the time. What is rare on these events is left to pydantic."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic_core import to_json
+
+from stigmergy.blackboard.events import KINDS, Activated, Claimed, Completed, Event, Matched, Published
+
+ADAPTERS: dict[type[Event], TypeAdapter[Any]] = {cls: TypeAdapter(cls) for cls in KINDS.values()}
+_TO_JSON: dict[type[Event], Callable[..., bytes]] = {cls: a.serializer.to_json for cls, a in ADAPTERS.items()}
+_KNOWN = 10_000
+"""Texts whose JSON is kept."""
+
+
+class _Quoted(dict[str, str]):
+    """Text -> its JSON. The names of types, agents, subscriptions and runs are few."""
+
+    def __missing__(self, text: str) -> str:
+        if len(self) >= _KNOWN:
+            self.clear()
+        quoted = self[text] = to_json(text).decode()
+        return quoted
+
+
+_quoted = _Quoted()
+
+
+def plainly(event: Event) -> str:
+    """The body of any event: its JSON, without the columns and without fields that have their default."""
+    return _TO_JSON[event.__class__](event, exclude_defaults=True).decode()
+
+
+def _published(e: Published) -> str:
+    if (
+        e.key is not None or e.tags or e.visibility is not None or e.ancestors or e.work is not None or e.blocking
+        or e.parent_work is not None or e.phase is not None or e.held_by or e.held_until is not None
+        or e.self_skipped or e.digest or e.version != 1 or not (e.type and e.schema and e.run and e.producer)
+    ):  # fmt: skip
+        return plainly(e)
+    q = _quoted
+    body = f'{{"type":{q[e.type]},"schema":{q[e.schema]},"run":{q[e.run]},"producer":{q[e.producer]}'
+    if e.priority != "medium":
+        body += f',"priority":"{e.priority}"'
+    if e.root:
+        body += f',"root":{e.root}'
+    if e.depth:
+        body += f',"depth":{e.depth}'
+    if e.unserved:
+        body += ',"unserved":true'
+    return body + (',"system":true}' if e.system else "}")
+
+
+def _activated(e: Activated) -> str:
+    if e.blockers or e.redriven or not (e.agent and e.subscription and e.inputs and e.run):
+        return plainly(e)
+    q = _quoted
+    body = f'{{"agent":{q[e.agent]},"subscription":{q[e.subscription]},"inputs":{_numbers(e.inputs)}'
+    if e.slots:
+        body += f',"slots":{_numbers(e.slots)}'
+    if e.key:
+        body += f',"key":{to_json(e.key).decode()}'
+    if e.scope:
+        body += f',"scope":{q[e.scope]}'
+    body += f',"run":{q[e.run]}'
+    if e.priority != "medium":
+        body += f',"priority":"{e.priority}"'
+    return body + (f',"depth":{e.depth}}}' if e.depth else "}")
+
+
+def _claimed(e: Claimed) -> str:
+    if e.worker or e.attempt != 1 or e.alone:
+        return plainly(e)
+    return "{}" if e.epoch == 1 else f'{{"epoch":{e.epoch}}}'
+
+
+def _completed(e: Completed) -> str:
+    if not (e.outputs and e.seconds):
+        return plainly(e)
+    return f'{{"outputs":{e.outputs},"seconds":{to_json(e.seconds).decode()}}}'
+
+
+def _matched(e: Matched) -> str:
+    if not (e.subscription and e.key and e.scope):
+        return plainly(e)
+    body = f'{{"subscription":{_quoted[e.subscription]}'
+    if e.slot:
+        body += f',"slot":{e.slot}'
+    return body + f',"key":{to_json(e.key).decode()},"scope":{_quoted[e.scope]}}}'
+
+
+def _numbers(ids: list[int]) -> str:
+    return f"[{ids[0]}]" if len(ids) == 1 else str(ids).replace(" ", "")
+
+
+BODIES: dict[type[Event], Callable[[Any], str]] = {
+    **dict.fromkeys(KINDS.values(), plainly),
+    Published: _published, Activated: _activated, Claimed: _claimed, Completed: _completed, Matched: _matched,
+}  # fmt: skip
+"""Event class -> what writes its body."""
