@@ -20,9 +20,9 @@ from stigmergy.blackboard.desk import LocalDesk
 from stigmergy.blackboard.fold import Folded
 from stigmergy.blackboard.matching import Index
 from stigmergy.blackboard.observers import Observers
-from stigmergy.blackboard.offers import Offers
 from stigmergy.blackboard.owner import Owner
 from stigmergy.blackboard.past import RecentPast
+from stigmergy.blackboard.places import Places
 from stigmergy.blackboard.running import Running
 from stigmergy.blackboard.state import State
 
@@ -122,7 +122,9 @@ CORE = (
     Mutant("nothing expires", rewrite(
         Decider, "_ring", 'elif timer.kind == "group":', 'elif timer.kind == "never":')),
     Mutant("a join fires in the wrong order", rewrite(
-        Offers, "_fire", "inputs += ids[n * slot.count : (n + 1) * slot.count]",
+        Places, "_fire_if_full", "inputs += ids[: slot.count]", "inputs = ids[: slot.count] + inputs")),
+    Mutant("complete groups that fire together are in the wrong order", rewrite(
+        Places, "_fire", "inputs += ids[n * slot.count : (n + 1) * slot.count]",
         "inputs = ids[n * slot.count : (n + 1) * slot.count] + inputs")),
     Mutant("the newest fill the places first", rewrite(
         State, "_place", "slots[place.slot].append(place.id)", "slots[place.slot].insert(0, place.id)")),
@@ -138,7 +140,7 @@ CORE = (
         Decider, "_enroll", "for position, artifact in offered:", "for position, artifact in ():")),
     # -- work, time, memory ---------------------------------------------------------------------------------------
     Mutant("who waits for failed work waits for ever", rewrite(
-        Offers, "_end", "if item is not None and item.failed:", "if False:")),
+        Places, "_end", "if item is not None and item.failed:", "if False:")),
     Mutant("a work item is done when the first of its consumers is", rewrite(
         State, "_settle_works", "if work.open == 0 and not work.failed:", "if not work.failed:")),
     Mutant("time goes back", rewrite(

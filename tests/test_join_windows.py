@@ -1,9 +1,14 @@
 """Joins with a deadline or a window, with optional inputs, and several complete sets at a time."""
 
+import sys
+from collections.abc import Awaitable
+from types import FrameType
+from typing import Any
+
 import pytest
 from pydantic import BaseModel
 
-from stigmergy import Artifact, Context
+from stigmergy import Artifact, Blackboard, Context
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C, numbers
 
@@ -223,3 +228,38 @@ async def test_outputs_of_a_join_descend_from_all_its_inputs(new_board: Boards) 
     assert a.ref in proof
     assert b.ref in proof
     assert numbers(board, A) == [1]
+
+
+# -- the price of a match ----------------------------------------------------------------------------------------------
+
+
+async def lines_for(doing: Awaitable[object]) -> int:
+    """How many lines of Python something takes: unlike seconds, the same on every machine."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        await doing
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("window", [None, 1_000])
+async def test_a_match_costs_the_same_however_many_groups_wait(window: int | None) -> None:
+    costs = []
+    for waiting in (5, 400):
+        board = Blackboard()
+        board.agent("pair").consumes(A, B, by="key", window=window).publishes(Pair).body(pair)
+        for i in range(waiting):
+            await board.publish(A(key=f"other {i}"), run=f"run {i % 40}")
+        await board.publish(A(n=1, key="k"))
+        costs.append(await lines_for(board.publish(B(n=1, key="k"))))
+        await board.close()
+    assert costs[1] <= costs[0] + 5

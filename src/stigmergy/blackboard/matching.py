@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from json.encoder import encode_basestring
 
 from pydantic import BaseModel
 
@@ -166,6 +167,10 @@ def key_of(subscription: Subscription, artifact: Candidate) -> str:
     by = subscription.by
     if by is None:
         return ""
+    if isinstance(by, str) and type(text := getattr(artifact.payload, by)) is str:
+        text = encode_basestring(text)  # what the encoder does with a text, once it knows that it is one
+        text.encode()
+        return text
     if isinstance(by, Ancestor):
         if artifact.type == by.type_name:
             return OWN_ID

@@ -138,12 +138,11 @@ class State:
         feed = (e.subscription, e.scope)
         ordinal = self.ordinals.get(feed, 0) + 1
         self.ordinals[feed] = ordinal
-        place = Waiting(e.cause, e.subscription, e.scope, e.key, e.slot, e.at, ordinal)
-        self.waiting.setdefault(e.subscription, {})[e.cause] = place
-        self._place(place)
+        self._place(Waiting(e.cause, e.subscription, e.scope, e.key, e.slot, e.at, ordinal))
         self._keep(e.cause)
 
     def _place(self, place: Waiting) -> None:
+        self.waiting.setdefault(place.subscription, {})[place.id] = place
         slots = self.groups.setdefault((place.subscription, place.scope, place.key), [])
         while len(slots) <= place.slot:
             slots.append([])
@@ -379,7 +378,6 @@ class State:
         s.activations = {a.id: a for a in d.activations}
         s.running = {a.id for a in d.activations if a.status == "running"}
         for place in d.waiting:
-            s.waiting.setdefault(place.subscription, {})[place.id] = place
             s._place(place)
         s.ordinals = {(sub, scope): n for sub, scope, n in d.ordinals}
         s.held = {h.id: h for h in d.held}
