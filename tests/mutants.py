@@ -14,13 +14,13 @@ import pytest
 
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.agenda import Agenda
+from stigmergy.blackboard.attempts import Attempts
 from stigmergy.blackboard.decider import Decider
 from stigmergy.blackboard.decision import Decision
 from stigmergy.blackboard.desk import LocalDesk
 from stigmergy.blackboard.fold import Folded
 from stigmergy.blackboard.matching import Index
 from stigmergy.blackboard.observers import Observers
-from stigmergy.blackboard.owner import Owner
 from stigmergy.blackboard.past import RecentPast
 from stigmergy.blackboard.places import Places
 from stigmergy.blackboard.running import Running
@@ -156,12 +156,12 @@ CORE = (
 
 SHELL = (
     Mutant("D1 a body starts before its claim is durable", rewrite(
-        Owner, "_attempt", "if durable < fence and strict:", "if False:")),
+        Attempts, "_may_begin", "if durable >= fence:", "if True:")),
     Mutant("D1 an effect starts before it is announced on disk", rewrite(
         LocalDesk, "calling", "await owner.durable(event.seq)", "pass")),
     Mutant("D11 speculation has no bound", rewrite(
-        Owner, "_start_bodies", " and self.writer.behind <= WINDOW", "")),
+        Attempts, "_claim", " and writer.behind <= WINDOW", "")),
     Mutant("speculation begins before the log shows that somebody is there", rewrite(
-        Owner, "_attempt", "durable < self._shown or", "")),
+        Attempts, "_may_begin", "durable < self._shown or", "")),
 )  # fmt: skip
 """What the boards on a slow disk must notice."""

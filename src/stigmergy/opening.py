@@ -14,6 +14,7 @@ from stigmergy.agents.threads import inside_body
 from stigmergy.agents.worker import BodyWorker
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.artifacts import envelope
+from stigmergy.blackboard.attempts import WINDOW
 from stigmergy.blackboard.briefing import ContextProvider
 from stigmergy.blackboard.clock import Clock, SystemClock
 from stigmergy.blackboard.component import Component
@@ -30,7 +31,7 @@ from stigmergy.blackboard.events import Published
 from stigmergy.blackboard.fold import fold
 from stigmergy.blackboard.matching import Index
 from stigmergy.blackboard.observers import Observers
-from stigmergy.blackboard.owner import WINDOW, Owner
+from stigmergy.blackboard.owner import Owner
 from stigmergy.blackboard.past import RecentPast
 from stigmergy.blackboard.stores.base import Reader, Store
 from stigmergy.blackboard.stores.choose import store_for

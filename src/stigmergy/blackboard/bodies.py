@@ -6,7 +6,7 @@ it has ended, as does a thread, which cannot be stopped at all, and whatever it 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Protocol
 
@@ -41,8 +41,9 @@ class Bodies:
     def __init__(self, owner: Shell) -> None:
         self._owner = owner
         self.tasks: dict[int, asyncio.Task[None]] = {}
+        """The task that each body runs in."""
         self.unbegun: dict[int, Activation] = {}
-        """Claimed activations whose task the loop has not begun yet."""
+        """Claimed activations whose body has not begun, by fence."""
         self.given_up: set[int] = set()
         """Those that are to stop though the run goes on; their attempt is on record as failed."""
         self.lingering = 0
@@ -50,13 +51,27 @@ class Bodies:
         self._left: deque[str] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @property
+    def count(self) -> int:
+        """How many have a place and were not left alone."""
+        return len(self.tasks) + len(self.unbegun)
+
+    def __contains__(self, fence: int) -> bool:
+        return fence in self.tasks or fence in self.unbegun
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([*self.tasks, *self.unbegun])
+
     def ended(self, agent: str, fence: int) -> None:
-        """The task of an attempt is through."""
+        """An attempt is through."""
         if self.tasks.pop(fence, None) is None:
             self._gone(agent)
         elif fence in self.given_up:
-            self.given_up.discard(fence)
-            self._owner.decider.freed(agent)
+            self._free(agent, fence)
+
+    def _free(self, agent: str, fence: int) -> None:
+        self.given_up.discard(fence)
+        self._owner.decider.freed(agent)
 
     def cancel(self, fences: Iterable[int]) -> None:
         """Cancel bodies. One that has not begun never will, so that its attempt is ended here."""
@@ -67,7 +82,8 @@ class Bodies:
             a = self.unbegun.pop(fence, None)
             if a is not None:
                 self._interrupted(a.id, fence, "the run was stopped")
-                self.ended(a.agent, fence)
+                if fence in self.given_up:
+                    self._free(a.agent, fence)
                 self._owner.pump()
 
     def _interrupted(self, id: int, fence: int, message: str, *, keeps_place: bool = False) -> None:
@@ -80,7 +96,7 @@ class Bodies:
     async def stop(self) -> None:
         """Stop all bodies in good order: their work stays open."""
         for _ in range(ASKED_TO_STOP):
-            self.cancel(list(self.tasks))
+            self.cancel(self)
             if not self.tasks:
                 return
             await asyncio.wait(self.tasks.values(), timeout=GRACE)
@@ -95,7 +111,7 @@ class Bodies:
             self._urge(fence, ASKED_TO_STOP)
 
     def _urge(self, fence: int, times: int) -> None:
-        if fence not in self.tasks:
+        if fence not in self:
             return
         if times:
             self.cancel([fence])

@@ -4,9 +4,9 @@ In one process these are function calls; what crosses them (inputs, drafts, reco
 that the same messages can go through an outbox and an inbox to workers elsewhere.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from stigmergy.blackboard.decision import Draft
 from stigmergy.blackboard.definitions import AgentSpec
@@ -84,7 +84,7 @@ class Worker(Protocol):
         """Whether bodies of this agent may start before their claim is durable."""
         ...
 
-    def perform(self, job: Job) -> Awaitable[Sequence[Draft]]:
+    def perform(self, job: Job) -> Coroutine[Any, Any, Sequence[Draft]]:
         """Run the body of a job; what it returns is published. Raises what the body raises."""
         ...
 

@@ -12,27 +12,22 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from time import perf_counter
-from traceback import format_exception
 
+from stigmergy.blackboard.attempts import WINDOW, Attempts
 from stigmergy.blackboard.bodies import Bodies
 from stigmergy.blackboard.clock import Clock
 from stigmergy.blackboard.decider import Decider
 from stigmergy.blackboard.decision import Draft
-from stigmergy.blackboard.definitions import ONCE, AgentSpec
 from stigmergy.blackboard.desk import LocalDesk
-from stigmergy.blackboard.errors import BoardBroken, BrokenOff, OutcomeUnknown, StigmergyError
-from stigmergy.blackboard.events import ErrorInfo, Event, Published, Rang, Reason
+from stigmergy.blackboard.errors import BoardBroken, OutcomeUnknown
+from stigmergy.blackboard.events import Event, Published, Rang, Reason
 from stigmergy.blackboard.fold import Folded
-from stigmergy.blackboard.job import Worker, job_of
+from stigmergy.blackboard.job import Worker
 from stigmergy.blackboard.log import LOUD, say, say_event
 from stigmergy.blackboard.past import RecentPast
-from stigmergy.blackboard.records import Activation
 from stigmergy.blackboard.stores.base import Reader, Store
 from stigmergy.blackboard.writer import Writer
 
-WINDOW = 1_000
-"""Events that may be decided and not yet durable; beyond it nothing more is claimed."""
 SNAPSHOT_EVERY = 100_000
 """Events after which a running board saves a snapshot."""
 ANNOUNCEMENTS = 100
@@ -57,17 +52,15 @@ class Owner:
         self.folded = folded
         self.past = past
         self._snapshot_at = decider.state.seq
-        self._worker = worker
         self.clock = clock
-        self._concurrency = concurrency
         self.writer = Writer(store, decider.state.seq, self._on_durable)
         self.bodies = Bodies(self)
-        self._stopping = False
         self.desk = LocalDesk(self)
+        self.attempts = Attempts(self, self.bodies, worker, concurrency)
+        self._stopping = False
         self._quiet: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
-        self._strict_until = self._shown = 0
         self._goal: Goal | None = None
         self._reached = ""
         self.watchers: set[asyncio.Event] = set()
@@ -184,8 +177,9 @@ class Owner:
         """
         self._goal, self._reached, self._stopping = goal, "", False
         self.bodies.clear()
+        self.attempts.begin_run()
         self.record(self.decider.resume_runs(self.clock.now()))
-        self._hold_back()
+        self.attempts.hold_back()
         announced = 0
         try:
             while True:
@@ -211,7 +205,7 @@ class Owner:
                 before = self.decider.agenda.count
                 self.record(self.decider.idle(reason, detail, self.clock.now()))
                 announced += 1
-                self._hold_back()
+                self.attempts.hold_back()
                 if self.decider.agenda.count > before and announced < ANNOUNCEMENTS:
                     continue
                 await self.durable(self.writer.last)
@@ -234,6 +228,11 @@ class Owner:
             await self.writer.flush()
 
     @property
+    def going_on(self) -> bool:
+        """Whether more may start."""
+        return not self._reached and not self._stopping and self.writer.failed is None
+
+    @property
     def running(self) -> bool:
         """Whether a run is under way."""
         return self._quiet is not None
@@ -248,13 +247,6 @@ class Owner:
         self.writer.keep(self.folded.snapshot())
         await self.writer.finish()
 
-    def _hold_back(self) -> None:
-        """Speculation rests until the log shows that somebody is at work, since a crash before that would look like
-        rest, and after unclean stops until 2^k windows are durable (k stops in a row)."""
-        last, state = self.writer.last, self.decider.state
-        self._shown = last + state.quiet
-        self._strict_until = last + WINDOW * 2 ** min(state.unclean, 16) if state.unclean else 0
-
     async def _until_quiet(self) -> None:
         self._quiet = asyncio.get_running_loop().create_future()
         self.pump()
@@ -263,9 +255,9 @@ class Owner:
     def pump(self) -> None:
         """Start what may start; say so when nothing is left running."""
         if self.writer.failed is not None:
-            self.bodies.give_up(list(self.bodies.tasks))
-        elif not self._reached and not self._stopping:
-            self._start_bodies()
+            self.bodies.give_up(self.bodies)
+        elif self.going_on:
+            self.attempts.start()
         if self._at_rest() and self.writer.behind <= WINDOW:
             if self._quiet is not None and not self._quiet.done():
                 self._quiet.set_result(None)
@@ -278,7 +270,7 @@ class Owner:
 
     def _at_rest(self) -> bool:
         """Nothing runs, or need not go on."""
-        return self._reached != "" or not self.bodies.tasks
+        return self._reached != "" or not self.bodies.count
 
     async def _wait_for_place(self, horizon: float | None) -> bool:
         self._quiet = asyncio.get_running_loop().create_future()
@@ -288,70 +280,17 @@ class Owner:
     def _all_sleep(self) -> bool:
         """Every running body waits for a deadline, and none was just woken or given up, or waits for the disk."""
         sleepers, bodies = self.desk.sleepers, self.bodies
-        if not sleepers or len(sleepers) < len(bodies.tasks) or bodies.given_up or self.writer.behind:
+        if not sleepers or len(sleepers) < bodies.count or bodies.given_up or self.writer.behind:
             return False
         calls = self.decider.state.calls
         if any(woken.done() or call not in calls for call, woken in sleepers.items()):
             return False
-        return len({calls[call].activation for call in sleepers}) == len(bodies.tasks)
-
-    def _start_bodies(self) -> None:
-        bodies, tasks, decider = self.bodies, self.bodies.tasks, self.decider
-        while len(tasks) + bodies.lingering < self._concurrency and self.writer.behind <= WINDOW:
-            if not decider.agenda.count and not decider.suspects:
-                return
-            events, a = decider.claim(self.clock.now())
-            self.record(events)
-            if a is not None:
-                bodies.unbegun[a.fence] = a
-                tasks[a.fence] = asyncio.get_running_loop().create_task(self._attempt(a))
-            elif not events:  # if there are any, one was denied, held or cancelled at once, and the next may run
-                return
-
-    async def _attempt(self, a: Activation) -> None:
-        """One attempt of one activation, from its durable claim to its recorded end."""
-        del self.bodies.unbegun[a.fence]
-        spec = self.decider.index.agents[a.agent]
-        id, fence = a.id, a.fence
-        job = job_of(a, spec, self.desk)
-        started = perf_counter()
-        try:
-            durable = self.writer.durable
-            strict = durable < self._shown or fence <= self._strict_until or not self._worker.may_speculate(spec)
-            if durable < fence and strict:
-                await self.durable(fence)
-                started = perf_counter()
-            drafts = await self._worker.perform(job)
-            seconds = perf_counter() - started
-            events = self.decider.complete(id, fence, drafts, seconds, self.clock.now(), spec.retry)
-        except BaseException as error:  # noqa: BLE001  whatever a body raises, it is the activation that failed
-            events = self._failed(id, fence, spec, error, perf_counter() - started)
-        self._ended(a.agent, fence, events)
-
-    def _ended(self, agent: str, fence: int, events: list[Event]) -> None:
-        self.bodies.ended(agent, fence)
-        if self.writer.failed is None:
-            self.record(events)
-        self.pump()
-
-    def _failed(self, id: int, fence: int, spec: AgentSpec, error: BaseException, seconds: float) -> list[Event]:
-        if isinstance(error, BrokenOff):
-            self.writer.fail(error)
-        if self.writer.failed is not None:
-            return []
-        task = asyncio.current_task()
-        now = self.clock.now()
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-            info = ErrorInfo("Interrupted", "the run was stopped")
-            return self.decider.fail(id, fence, info, seconds, now, ONCE, "interrupted")
-        trace = "" if isinstance(error, StigmergyError) else "".join(format_exception(error))[-8_000:]
-        info = ErrorInfo.of(error, trace)
-        return self.decider.fail(id, fence, info, seconds, now, spec.retry)
+        return len({calls[call].activation for call in sleepers}) == bodies.count
 
     def _stop_bodies(self) -> None:
         stopped, self.decider.stopped = self.decider.stopped, []
         for fence, agent in stopped:
-            if fence in self.bodies.tasks:
+            if fence in self.bodies:
                 self.bodies.give_up([fence])
             else:
                 self.decider.freed(agent)

@@ -72,12 +72,13 @@ async def _play(
         feed = Feed(
             board, owner, name, shuffled(in_order, shuffle) if shuffle is not None else in_order, muted, comparison
         )
-        worker = owner._worker
-        owner.feed, owner._worker = feed, Understudies(worker, muted)
+        attempts = owner.attempts
+        worker = attempts.worker
+        owner.feed, attempts.worker = feed, Understudies(worker, muted)
         try:
             report = await board.run_until_idle(horizon=None)
         finally:
-            owner.feed, owner._worker = (lambda asleep: False), worker
+            owner.feed, attempts.worker = (lambda asleep: False), worker
     if feed.failed is not None:
         raise feed.failed
     if comparison is not None:

@@ -1,0 +1,179 @@
+"""Activations are claimed, and their bodies run, in turns.
+
+A turn is a task that runs one body after the other as long as none of them waits for anything, so that such a delivery
+costs neither a task nor a turn of the loop. A body that does wait keeps the task to itself until it ends, and another
+turn goes on with the others. Each body has a context of its own (contextvars), as if it had a task of its own.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextvars import Context, copy_context
+from time import perf_counter
+from traceback import format_exception
+from types import coroutine
+from typing import Any, Protocol
+
+from stigmergy.blackboard.bodies import Bodies
+from stigmergy.blackboard.bodies import Shell as BodiesShell
+from stigmergy.blackboard.decision import Draft
+from stigmergy.blackboard.definitions import ONCE, AgentSpec
+from stigmergy.blackboard.errors import BrokenOff, StigmergyError
+from stigmergy.blackboard.events import ErrorInfo, Event
+from stigmergy.blackboard.job import Desk, Worker, job_of
+from stigmergy.blackboard.records import Activation
+
+WINDOW = 1_000
+"""Events that may be decided and not yet durable; beyond it nothing more is claimed."""
+TURN = 32
+"""Bodies after which a turn gives way to whatever else the loop has to do."""
+LONG = 0.002
+"""Seconds, by the clock of the board, after which it does so earlier."""
+
+
+class Shell(BodiesShell, Protocol):
+    """What attempts need of the owner behind them."""
+
+    @property
+    def desk(self) -> Desk: ...
+    @property
+    def going_on(self) -> bool: ...
+
+
+class Attempts:
+    """Claims what may run, and runs it."""
+
+    def __init__(self, owner: Shell, bodies: Bodies, worker: Worker, concurrency: int) -> None:
+        self._owner = owner
+        self._bodies = bodies
+        self.worker = worker
+        self._concurrency = concurrency
+        self._ready: deque[int] = deque()
+        """Fences of what may begin."""
+        self._claimed: deque[int] = deque()
+        """Fences of what may begin when they are durable."""
+        self._turn: asyncio.Task[None] | None = None
+        """The turn that will begin bodies, or is beginning one."""
+        self._context = Context()
+        self._strict_until = self._shown = 0
+
+    def begin_run(self) -> None:
+        """Bodies see the context of whoever runs the board."""
+        self._context = copy_context()
+
+    def hold_back(self) -> None:
+        """Speculation rests until the log shows that somebody is at work, since a crash before that would look like
+        rest, and after unclean stops until 2^k windows are durable (k stops in a row)."""
+        last, state = self._owner.writer.last, self._owner.decider.state
+        self._shown = last + state.quiet
+        self._strict_until = last + WINDOW * 2 ** min(state.unclean, 16) if state.unclean else 0
+
+    def start(self) -> None:
+        """Claim what there is a place for, and see to it that what may begin does."""
+        claimed, ready, durable = self._claimed, self._ready, self._owner.writer.durable
+        while claimed and claimed[0] <= durable:
+            ready.append(claimed.popleft())
+        self._claim()
+        if ready and (self._turn is None or self._turn.done()):
+            self._turn = asyncio.get_running_loop().create_task(self._take_turn())
+
+    def _claim(self) -> None:
+        owner, bodies = self._owner, self._bodies
+        decider, writer, unbegun = owner.decider, owner.writer, bodies.unbegun
+        while bodies.count < self._concurrency and writer.behind <= WINDOW:
+            if not decider.agenda.count and not decider.suspects:
+                return
+            events, a = decider.claim(owner.clock.now())
+            owner.record(events)
+            if a is not None:
+                unbegun[a.fence] = a
+                (self._ready if self._may_begin(a) else self._claimed).append(a.fence)
+            elif not events:  # if there are any, one was denied, held or cancelled at once, and the next may run
+                return
+
+    def _may_begin(self, a: Activation) -> bool:
+        """Whether the body may start: its claim is durable, or it has no effect, and nothing speaks against it."""
+        durable, fence = self._owner.writer.durable, a.fence
+        if durable >= fence:
+            return True
+        strict = durable < self._shown or fence <= self._strict_until
+        return not strict and self.worker.may_speculate(self._owner.decider.index.agents[a.agent])
+
+    async def _take_turn(self) -> None:
+        owner, unbegun, ready = self._owner, self._bodies.unbegun, self._ready
+        task = asyncio.current_task()
+        assert task is not None
+        until = owner.clock.now() + LONG
+        for _ in range(TURN):
+            if not ready:
+                break
+            a = unbegun.pop(ready.popleft(), None)
+            if a is None:  # stopped before it began
+                continue
+            self._bodies.tasks[a.fence] = task
+            await self._attempt(a)
+            if task is not self._turn or task.cancelling() or owner.clock.now() > until:
+                break
+            if not owner.going_on:
+                break
+            self._claim()
+        if task is self._turn:
+            self._turn = None
+        owner.pump()
+
+    async def _attempt(self, a: Activation) -> None:
+        """One attempt of one activation, from its claim to its recorded end."""
+        owner = self._owner
+        spec = owner.decider.index.agents[a.agent]
+        id, fence = a.id, a.fence
+        started = perf_counter()
+        try:
+            context = self._context.copy()
+            body = self.worker.perform(job_of(a, spec, owner.desk))
+            try:
+                waits_for = context.run(body.send, None)
+            except StopIteration as returned:
+                drafts: Sequence[Draft] = returned.value
+            else:
+                self._turn = None
+                self.start()
+                drafts = await _rest_of(body, context, waits_for)
+            seconds = perf_counter() - started
+            events = owner.decider.complete(id, fence, drafts, seconds, owner.clock.now(), spec.retry)
+        except BaseException as error:  # noqa: BLE001  whatever a body raises, it is the activation that failed
+            events = self._failed(id, fence, spec, error, perf_counter() - started)
+        self._bodies.ended(a.agent, fence)
+        if owner.writer.failed is None:
+            owner.record(events)
+
+    def _failed(self, id: int, fence: int, spec: AgentSpec, error: BaseException, seconds: float) -> list[Event]:
+        owner = self._owner
+        if isinstance(error, BrokenOff):
+            owner.writer.fail(error)
+        if owner.writer.failed is not None:
+            return []
+        task = asyncio.current_task()
+        now = owner.clock.now()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            info = ErrorInfo("Interrupted", "the run was stopped")
+            return owner.decider.fail(id, fence, info, seconds, now, ONCE, "interrupted")
+        trace = "" if isinstance(error, StigmergyError) else "".join(format_exception(error))[-8_000:]
+        info = ErrorInfo.of(error, trace)
+        return owner.decider.fail(id, fence, info, seconds, now, spec.retry)
+
+
+@coroutine
+def _rest_of(body: Coroutine[Any, Any, Any], context: Context, waits_for: Any) -> Generator[Any, Any, Any]:
+    """Go on with a body that has begun and waits for something: await that for it, and again, until it returns."""
+    step: Callable[[Any], Any]
+    while True:
+        try:
+            given = yield waits_for
+        except BaseException as error:  # noqa: BLE001  for the body: it was cancelled, or what it waits for failed
+            step, value = body.throw, error
+        else:
+            step, value = body.send, given
+        try:
+            waits_for = context.run(step, value)
+        except StopIteration as returned:
+            return returned.value
