@@ -136,8 +136,10 @@ CORE = (
         RecentPast, "key", "return (event.seq, event.digest) if event is not None else None", "return None")),
     Mutant("a reviewer is offered the artifact again when it is released", rewrite(
         Decider, "_was_offered", "held.by == place.agent.name", "False")),
+    Mutant("a reviewer that comes late is not offered what is held for it", rewrite(
+        Decider, "_late", "to_offer += [", "_ = [")),
     Mutant("what was offered while an agent was away is lost", rewrite(
-        Decider, "_enroll", "for position, artifact in offered:", "for position, artifact in ():")),
+        Decider, "_enroll", "for artifact, subscriptions in offered:", "for artifact, subscriptions in ():")),
     # -- work, time, memory ---------------------------------------------------------------------------------------
     Mutant("who waits for failed work waits for ever", rewrite(
         Places, "_end", "if item is not None and item.failed:", "if False:")),

@@ -69,6 +69,8 @@ class Books:
     withdrawn: set[int] = field(default_factory=set)
     offered_at: dict[int, int] = field(default_factory=dict)
     offers: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    had: dict[tuple[str, int], int] = field(default_factory=dict)
+    """When an agent was offered an artifact first."""
     generation: dict[str, int] = field(default_factory=dict)
     waiting: dict[str, dict[int, Spot]] = field(default_factory=dict)
     ordinals: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -139,6 +141,7 @@ class Books:
 
     def _offered(self, agent: str, artifact: int) -> None:
         self.offers[agent, self.generation.get(agent, 0), artifact] = self.last
+        self.had.setdefault((agent, artifact), self.last)
 
     def _activated(self, e: ev.Activated) -> None:
         run = self.runs[e.seq] = self.open[e.seq] = Run(e)

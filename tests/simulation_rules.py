@@ -25,14 +25,18 @@ class Auditor:
         expected: list[tuple[str, str, int, bool]] = []
         changed: list[int] = []
         missed: dict[str, int] = {}
+        enrolled: list[str] = []
+        held = set(self.books.held)
         for i, e in enumerate(events):
             following = next((then for then in events[i + 1 :] if not isinstance(then, ev.Faulted)), None)
             if isinstance(e, ev.Released) and e.cause in self.books.held:
                 reviewer = self.books.held[e.cause].held_by
                 offers = self.books.takers(self.books.held[e.cause], e.at)
-                expected += _offered(e.cause, (o for o in offers if o.agent != reviewer))
+                had = (reviewer, e.cause) in self.books.had
+                expected += _offered(e.cause, (o for o in offers if o.agent != reviewer or not had))
             if isinstance(e, ev.Enrolled):
                 self._note_missed(e, missed)
+                enrolled.append(e.name)
             if isinstance(e, ev.Expired) and e.reason == "changed":
                 changed += e.artifacts
             self._check(e, following, partly)
@@ -42,6 +46,7 @@ class Auditor:
                 offers = [] if delayed else self.books.takers(e, e.at, e.held_by)
                 expected += _offered(e.seq, offers)
         expected += self._missed_offers(missed, changed, events[0])
+        expected += self._review_offers(enrolled, held, events[0])
         whole = [e for e in events if not isinstance(e, ev.Faulted)]
         made = [o for e, then in zip_longest(whole, whole[1:]) if (o := _made(e, then)) is not None]
         assert sorted(made) == sorted(expected), f"offered {sorted(made)}, not {sorted(expected)}"
@@ -82,9 +87,20 @@ class Auditor:
                     continue
                 position = self.books.offered_at.get(id, first.seq)
                 late = missed.get(offer.subscription.id, first.seq) < position < first.seq
-                reviewed = position > id and agent.name == p.held_by
+                had = self.books.had.get((agent.name, id), first.seq) < first.seq
+                reviewed = position > id and agent.name == p.held_by and had
                 if (late and not reviewed) or (id in changed and self._was_in(id, offer.subscription.id)):
                     found += _offered(id, [offer])
+        return found
+
+    def _review_offers(self, agents: Iterable[str], held: set[int], first: Event) -> list[tuple[str, str, int, bool]]:
+        """What agents that enroll are offered of what is held for their review, if they never had it."""
+        found = []
+        for name in agents:
+            for id in held:
+                p = self.books.published[id]
+                if p.held_by == name and self.books.had.get((name, id), first.seq) >= first.seq:
+                    found += _offered(id, self.books.takers(p, first.at, name))
         return found
 
     def _was_in(self, artifact: int, subscription: str) -> bool:

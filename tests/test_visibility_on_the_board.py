@@ -21,7 +21,7 @@ from stigmergy import (
     tenant,
 )
 from stigmergy.blackboard.component import Reaction, Withdraw
-from stigmergy.blackboard.events import Event, Visibility
+from stigmergy.blackboard.events import Enrolled, Event, Published, Visibility
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C
 
@@ -427,6 +427,83 @@ async def test_what_nobody_releases_stays_held_and_is_listed(new_board: Boards) 
     report = await board.run_until_idle()
     assert seen == []
     assert [(left.id, left.by) for left in report.left.held] == [(made.id, "reviewer")]
+
+
+def reviewing(board: Blackboard) -> list[int]:
+    """An agent that reviews, and the numbers it was given."""
+    given: list[int] = []
+
+    async def reviewer(a: Artifact[A]) -> Verdict:
+        given.append(a.payload.n)
+        return Verdict(subject=a.id, good=True)
+
+    board.agent("reviewer").consumes(A).publishes(Verdict).body(reviewer)
+    return given
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_what_is_held_for_a_reviewer_that_is_away_is_offered_to_it_once_when_it_comes(
+    new_board: Boards, known: bool
+) -> None:
+    board = new_board()
+    if known:
+        given = reviewing(board)
+        await board.publish(A(n=1), review_by="reviewer")
+        await board.run_until_idle()  # nothing here releases what was reviewed
+        assert given == [1]
+        board = await new_board.reopened(board)
+    await board.publish(A(n=2), review_by="reviewer")
+    assert (await board.run_until_idle()).left.held
+
+    board = await new_board.reopened(board, components=[Desk()])
+    given = reviewing(board)
+    report = await board.run_until_idle()
+    assert given == [2]
+    assert len(report.left.held) == known
+
+    board = await new_board.reopened(board, components=[Desk()])
+    given = reviewing(board)
+    await board.run_until_idle()
+    assert given == []
+
+
+async def test_a_reviewer_that_was_away_until_the_release_takes_it_like_everybody_else(new_board: Boards) -> None:
+    board = new_board()
+    reviewing(board)
+    await board.run_until_idle()
+    board = await new_board.reopened(board)
+    held = await board.publish(A(n=1), review_by="reviewer")
+    board = await new_board.reopened(board, components=[Desk()])
+    await board.publish(Verdict(subject=held.id, good=True))
+    board = await new_board.reopened(board)
+    given = reviewing(board)
+    await board.run_until_idle()
+    assert given == [1]
+
+
+class Inbox(Component[tuple[int, ...]]):
+    """Reviews by itself, also what came before it."""
+
+    name = "inbox"
+
+    def start(self) -> tuple[int, ...]:
+        return ()
+
+    def step(self, state: tuple[int, ...], seen: Seen, /) -> tuple[int, ...]:
+        held = isinstance(seen.event, Published) and seen.event.held_by == self.name
+        return (*state, seen.event.seq) if held else state
+
+    def react(self, state: tuple[int, ...], seen: Seen, /) -> Iterable[Reaction]:
+        if isinstance(seen.event, Enrolled) and seen.event.name == self.name:
+            yield from map(Release, state)
+
+
+async def test_a_component_that_comes_late_finds_what_is_held_for_it(new_board: Boards) -> None:
+    board = new_board()
+    held = await board.publish(A(n=1), review_by="inbox")
+    board.add(Inbox())
+    await board.run_until_idle()
+    assert [a.id for a in board.artifacts(A)] == [held.id]
 
 
 async def test_a_held_artifact_is_in_nobodys_context_but_its_reviewers(new_board: Boards) -> None:

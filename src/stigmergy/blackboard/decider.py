@@ -20,9 +20,9 @@ from stigmergy.blackboard.running import Running
 from stigmergy.blackboard.timers import Timer
 
 DEFAULT_RUN = "main"
-Late = tuple[dict[str, int], dict[str, list[Artifact[Any]]], list[tuple[int, Artifact[Any]]]]
+Late = tuple[dict[str, int], dict[str, list[Artifact[Any]]], list[tuple[Artifact[Any], set[str]]]]
 """What those that enroll are late for: subscription -> after which position it missed artifacts, subscription -> what
-waits in places that changed, and the artifacts offered since, with where."""
+waits in places that changed, and the artifacts that are to be offered now, with to which subscriptions."""
 
 
 class Decider(Running):
@@ -74,9 +74,18 @@ class Decider(Running):
             self._offer(take, id, artifact.run, artifact.priority, artifact.depth)
 
     def _was_offered(self, artifact: int, place: Place) -> bool:
-        """Whether this agent reviewed the artifact while it was held."""
+        """Whether this agent was offered the artifact while it was held, to review it."""
         held = self.state.held.get(artifact)
-        return held is not None and held.by == place.agent.name
+        return held is not None and held.by == place.agent.name and self._has_had(place.agent.name, artifact)
+
+    def _has_had(self, agent: str, artifact: int) -> bool:
+        """Whether the agent took the artifact once."""
+        for e in (*self.past.following(artifact), *(e for e in self._events if e.cause == artifact)):
+            if isinstance(e, ev.Activated) and e.agent == agent:
+                return True
+            if isinstance(e, ev.Matched) and e.subscription.rpartition("/")[0] == agent:
+                return True
+        return False
 
     # -- time -----------------------------------------------------------------------------------------------------
 
@@ -189,7 +198,14 @@ class Decider(Running):
                 if state.shapes.get(id, shape) != shape:
                     anew[id] = [self.past.artifact(artifact) for artifact in sorted(state.waiting.get(id, ()))]
         types = {slot.type_name for id in missed for slot in self.index.subscriptions[id].slots}
-        return missed, anew, self.past.since(types, min(missed.values())) if missed else []
+        offered = self.past.since(types, min(missed.values())) if missed else []
+        to_offer = [(at, artifact, {id for id, after in missed.items() if at > after}) for at, artifact in offered]
+        for e in enrolments:
+            held = [h.id for h in state.held.values() if e.shapes and h.by == e.name]
+            unseen = [id for id in held if not self._has_had(e.name, id)]
+            to_offer += [(id, self.past.artifact(id), set(e.shapes)) for id in unseen]
+        to_offer.sort(key=lambda offer: offer[0])
+        return missed, anew, [(artifact, subscriptions) for _, artifact, subscriptions in to_offer]
 
     def _enroll(self, enrolments: Sequence[Enrolment], late: Late) -> None:
         missed, anew, offered = late
@@ -203,9 +219,8 @@ class Decider(Running):
                     self._offer_anew(id, anew[id])
                 for _, scope in [feed for feed in self._complete if feed[0] == id]:  # it may ask for fewer groups now
                     self._fire(self.index.subscriptions[id], scope, self.index.subscriptions[id].groups)
-        for position, artifact in offered:
-            subscriptions = {id for id, after in missed.items() if position > after}
-            self._offer_to(subscriptions, artifact, released=position > artifact.id)
+        for artifact, subscriptions in offered:
+            self._offer_to(subscriptions, artifact)
 
     def _offer_anew(self, id: str, waiting: Sequence[Artifact[Any]]) -> None:
         """The shape of a subscription changed: what waits in its old places is offered to the new ones."""
@@ -219,20 +234,21 @@ class Decider(Running):
             )
             self._note_complete(self.index.subscriptions[id], place.scope, place.key)
         for artifact in waiting:
-            self._offer_to({id}, artifact)
+            self._offer_to({id}, artifact, anew=True)
 
-    def _offer_to(self, subscriptions: set[str], artifact: Artifact[Any], *, released: bool = False) -> None:
+    def _offer_to(self, subscriptions: set[str], artifact: Artifact[Any], *, anew: bool = False) -> None:
         event = self.past.event(artifact.id)
         if not isinstance(event, ev.Published):
             return
-        reviewer = event.held_by if artifact.id in self.state.held else ""
+        reviewer = event.held_by
+        only = reviewer if artifact.id in self.state.held else ""
         candidate = Candidate(
-            event.type, artifact.payload, event.producer, event.tags, event.visibility, event.ancestors, reviewer
+            event.type, artifact.payload, event.producer, event.tags, event.visibility, event.ancestors, only
         )
         takes, _ = self.index.match(candidate, self._at, event.at)
         takes = [t for t in takes if t.place.subscription.id in subscriptions]
-        if released:
-            takes = [t for t in takes if t.place.agent.name != event.held_by]
+        if reviewer and not anew:  # who had it for review is not offered it again when it is released
+            takes = [t for t in takes if t.place.agent.name != reviewer or not self._has_had(reviewer, event.seq)]
         if takes and artifact.id not in self.state.alive:
             self._recall([event], artifact.id)
         for take in takes:
