@@ -152,7 +152,7 @@ CORE = (
     Mutant("an artifact is forgotten while somebody waits with it", rewrite(
         State, "_matched", "self._keep(e.cause)", "pass")),
     Mutant("a dump forgets who waits for which work", rewrite(
-        State, "load", "s.blocked_on.setdefault((a.run, work), []).append(a.id)", "pass")),
+        State, "load", "s.blocked_on.setdefault(work, []).append(a.id)", "pass")),
 )  # fmt: skip
 """What the simulation must notice."""
 

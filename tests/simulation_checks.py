@@ -32,7 +32,7 @@ def check_conservation(decider: Decider, books: Books) -> None:
             a.id in state.running,
             any(a.id in held for held in decider._held.values()),
             a.status == "retrying" and ("retry", a.id, a.due) in deadlines,
-            a.status == "blocked" and all(a.id in state.blocked_on[a.run, w] for w in a.blockers) and bool(a.blockers),
+            a.status == "blocked" and all(a.id in state.blocked_on[w] for w in a.waits) and bool(a.blockers),
             a.id in decider.suspects,
             a.id in decider.parked,
             a.id in decider.unserved,
@@ -75,7 +75,7 @@ def check_alive(state: State) -> None:
 def check_works(state: State, books: Books) -> None:
     """A work item is kept until it is done."""
     assert state.works.keys() == books.works.keys() - books.done, "works differ"
-    waiting = {(a.run, w) for a in state.activations.values() for w in a.blockers}
+    waiting = {w for a in state.activations.values() for w in a.waits}
     assert state.blocked_on.keys() == waiting, "somebody waits for what is done, or is forgotten"
 
 

@@ -189,15 +189,15 @@ class Auditor:
         blocking = dict.fromkeys(
             (self.books.published[i].run, w) for i in e.inputs for w in self.books.published[i].blocking
         )
-        pending = [work for run, work in blocking if (run, work) not in self.books.done]
+        pending = [work for work in blocking if work not in self.books.done]
         if e.redriven:
             assert e.inputs == self.books.runs[e.redriven].event.inputs
-            assert e.blockers == pending, f"blocked by {e.blockers}, not {pending}"
+            assert e.waits == pending, f"blocked by {e.waits}, not {pending}"
             return
         [subscription] = [s for s in self.books.agents[e.agent].subscriptions if s.id == e.subscription]
         raised = not e.slots and isinstance(following, ev.Ended) and following.reason == "filter raised"
         if not raised:
-            assert e.blockers == pending, f"blocked by {e.blockers}, not {pending}"
+            assert e.waits == pending, f"blocked by {e.waits}, not {pending}"
         if subscription.single or raised:
             assert len(e.inputs) == 1 and not e.slots
             self._check_new(e.agent, e.inputs[0])
@@ -249,7 +249,7 @@ class Auditor:
         assert e.attempt == run.attempts + 1, f"attempt {e.attempt} after {run.attempts} failures"
         assert run.event.agent in self.books.agents, "its agent is not here"
         assert run.event.run not in self.books.closed, "its run is closed"
-        pending = [w for w in run.event.blockers if (run.event.run, w) not in self.books.done]
+        pending = [w for w in run.event.waits if w not in self.books.done]
         assert not pending, f"it waits for {pending}"
         running = [r for r in self.books.open.values() if r.fence]
         assert not any(r.alone for r in running), "a suspect is to run alone"
@@ -281,7 +281,7 @@ class Auditor:
             w for w, id in self.books.works.items() if w not in self.books.done and self.books.status(id) == "failed"
         }
         for id, run in self.books.open.items():
-            assert not any((run.event.run, w) in failed for w in run.event.blockers), f"{id} waits for failed work"
+            assert not any(w in failed for w in run.event.waits), f"{id} waits for failed work"
 
 
 def full_groups(subscription: Subscription, spots: Iterable[Spot]) -> int:

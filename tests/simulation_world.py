@@ -138,10 +138,8 @@ def random_subscription(rng: Random, id: str) -> Subscription:
     if shape == "optional":
         slots = (slots[0], replace(slots[1], optional=True, count=rng.choice((1, 2))))
         within = rng.choice((2.0, 5.0, "idle"))
-    # Work ids belong to a run, so that a join over runs has no work.
-    scope: Any = "run" if any(slot.model is Job for slot in slots) else random_scope(rng)
     return Subscription(
-        id, slots, by=join_on, within=within, since=since, scope=scope,
+        id, slots, by=join_on, within=within, since=since, scope=random_scope(rng),
         groups=2 if shape == "groups" else 1, window=rng.choice((None, None, 5)),
         max_waiting=rng.choice((4, 10_000, 10_000)),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import BaseModel
 
-from stigmergy import Blackboard, Context, Retry
+from stigmergy import Artifact, Blackboard, Context, Retry
 from stigmergy.blackboard.errors import BlockingCycle, DuplicateWork, InvalidPayload, UnknownWork
 from stigmergy.testing import VirtualClock
 from tests.boards import A, Boards
@@ -16,6 +16,10 @@ class Work(BaseModel):
     blocking_work_ids: list[str] = []
     parent_work_id: str | None = None
     fails: bool = False
+
+
+class Gate(BaseModel):
+    blocking_work_ids: list[str]
 
 
 def work(name: str | None = None, *blocking: str, fails: bool = False, parent: str | None = None) -> Work:
@@ -282,3 +286,72 @@ async def test_blocked_work_keeps_waiting_over_a_restart(new_board: Boards) -> N
     await again.publish(work("first"))
     assert (await again.run_until_idle()).ok
     assert done == ["first", "second"]
+
+
+# -- several runs ------------------------------------------------------------------------------------------------------
+
+
+def joining_runs(board: Blackboard) -> tuple[Blackboard, list[str]]:
+    """Two agents, one that does named work and one that joins over runs, and what they did."""
+    did: list[str] = []
+
+    async def do(item: Artifact[Work]) -> None:
+        if item.payload.fails:
+            raise RuntimeError("it cannot be done")
+        did.append(f"work of {item.run}")
+
+    async def join(a: A, gate: Gate) -> None:
+        did.append("join")
+
+    board.agent("worker").consumes(Work).body(do)
+    board.agent("join").consumes(A, Gate, scope="board").body(join)
+    return board, did
+
+
+async def test_an_input_of_a_join_over_runs_waits_for_the_work_of_its_own_run(new_board: Boards) -> None:
+    board, did = joining_runs(new_board())
+    await board.publish(A(), run="one")
+    await board.publish(Gate(blocking_work_ids=["w"]), run="two")
+    report = await board.run_until_idle()
+    assert report.reason == "deadlock"
+    assert [blocked.works for blocked in report.left.blocked] == [("w of run two",)]
+
+    await board.publish(work("w"), run="one")
+    assert (await board.run_until_idle()).reason == "deadlock"
+    assert did == ["work of one"]
+
+    board, did = joining_runs(await new_board.reopened(board))
+    await board.publish(work("w"), run="two")
+    report = await board.run_until_idle()
+    assert (report.reason, did) == ("idle", ["work of two", "join"])
+
+
+async def test_equal_work_ids_of_two_runs_are_both_waited_for(new_board: Boards) -> None:
+    board, did = joining_runs(new_board())
+
+    async def gates(first: Gate, second: Gate) -> None:
+        did.append("gates")
+
+    board.agent("gates").consumes(Gate, Gate, scope="board").body(gates)
+    for run in ("one", "two"):
+        await board.publish(Gate(blocking_work_ids=["w"]), run=run)
+    await board.publish(work("w"), run="two")
+    await board.run_until_idle()
+    assert did == ["work of two"]
+    await board.publish(work("w"), run="one")
+    report = await board.run_until_idle()
+    assert did == ["work of two", "work of one", "gates"]
+    assert report.left.blocked == ()
+
+
+async def test_only_failed_work_of_its_own_run_ends_what_waits_in_a_join_over_runs(new_board: Boards) -> None:
+    board, did = joining_runs(new_board())
+    await board.publish(A(), run="one")
+    await board.publish(Gate(blocking_work_ids=["w"]), run="two")
+    await board.publish(work("w", fails=True), run="one")
+    assert len((await board.run_until_idle()).left.blocked) == 1
+    await board.publish(work("w", fails=True), run="two")
+    report = await board.run_until_idle()
+    assert [aside.outcome for aside in report.put_aside] == ["blocker failed"]
+    assert did == []
+    assert report.left.blocked == ()

@@ -12,6 +12,7 @@ decider makes them and nobody changes them.
 """
 
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue
@@ -224,6 +225,7 @@ class Activated(Event):
         inputs: artifact ids in declared slot order.
         slots: how many inputs each slot holds, per group; empty for a single input.
         blockers: work ids that must be done first and were not when this was decided.
+        blocker_runs: the runs of these; empty if all are of the activation's own, as only a join over runs may differ.
         redriven: the dead letter that this repeats; 0 = none.
     """
 
@@ -238,6 +240,12 @@ class Activated(Event):
     depth: int = 0
     blockers: list[str] = field(default_factory=list)
     redriven: int = 0
+    blocker_runs: list[str] = field(default_factory=list)
+
+    @property
+    def waits(self) -> list[tuple[str, str]]:
+        """The run and the id of every work item that it waits for."""
+        return list(zip(self.blocker_runs or repeat(self.run), self.blockers, strict=False))
 
 
 @dataclass(slots=True)

@@ -277,7 +277,7 @@ def left_on(
         failed_components=tuple(FailedComponent(c, ledger.faulted.get(c)) for c in state.faulted),
         no_consumer=orphans,
         waiting=tuple(waiting),
-        blocked=tuple(Blocked(a.id, a.agent, names(a.inputs), tuple(a.blockers)) for a in blocked[:LISTED]),
+        blocked=tuple(Blocked(a.id, a.agent, names(a.inputs), _works(a)) for a in blocked[:LISTED]),
         held=(
             *(HeldBack(h.id, name(h.id), h.by, "", h.until) for h in list(state.held.values())[:LISTED]),
             *(HeldBack(a.id, f"{a.agent}@{a.id}", a.held_by, a.reason, a.due) for a in held[:LISTED]),
@@ -287,6 +287,11 @@ def left_on(
         count=ledger.dead + ledger.orphans.count + len(state.faulted) + len(state.groups) + len(blocked) + len(held)
         + len(state.held) + len(due) + len(unfinished),
     )  # fmt: skip
+
+
+def _works(a: Activation) -> tuple[str, ...]:
+    """What it waits for by name, with the run where that is another than its own."""
+    return tuple(work if run == a.run else f"{work} of run {run}" for run, work in a.waits)
 
 
 def _waiting(

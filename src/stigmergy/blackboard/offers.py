@@ -16,7 +16,7 @@ from stigmergy.blackboard.errors import (
     UnknownWork,
 )
 from stigmergy.blackboard.events import Priority, Published
-from stigmergy.blackboard.matching import OWN_ID, Candidate, Take
+from stigmergy.blackboard.matching import OWN_ID, Candidate, Place, Take
 from stigmergy.blackboard.places import Places
 
 Matches = tuple[list[Take], list[str]]
@@ -140,23 +140,19 @@ class Offers(Places):
 
     def _offer(self, take: Take, artifact: int, run: str, priority: Priority, depth: int) -> None:
         if take.error is not None:
-            id = self._activate(take, artifact, run, priority, depth, [])
+            id = self._activated(_alone(take.place, artifact, run, priority, depth), artifact)
             self._end(id, "dead_letter", "filter raised", take.error)
         elif take.place.single:
-            blockers = self._blockers([artifact]) if self.state.alive[artifact].blocking else []
-            self._activate(take, artifact, run, priority, depth, blockers)
+            event = _alone(take.place, artifact, run, priority, depth)
+            self._activated(self._block(event) if self.state.alive[artifact].blocking else event, artifact)
         else:
             self._enter(take.place, artifact, run, str(artifact) if take.key == OWN_ID else take.key)
 
-    def _activate(
-        self, take: Take, artifact: int, run: str, priority: Priority, depth: int, blockers: list[str]
-    ) -> int:
-        place = take.place
-        event = ev.Activated(
-            0, 0.0, 0, 0, place.agent.name, place.subscription.id, [artifact], [], "", "", run, priority, depth,
-            blockers,
-        )  # fmt: skip
-        return self._activated(event, artifact)
+
+def _alone(place: Place, artifact: int, run: str, priority: Priority, depth: int) -> ev.Activated:
+    """The activation of an agent on one artifact."""
+    name, subscription = place.agent.name, place.subscription.id
+    return ev.Activated(0, 0.0, 0, 0, name, subscription, [artifact], [], "", "", run, priority, depth)
 
 
 def artifact_of(event: Published, draft: Draft) -> Artifact:

@@ -6,7 +6,6 @@ groups make an activation. A deadline only changes which places must be full.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
 
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.decision import Decision
@@ -40,23 +39,27 @@ class Places(Decision):
 
     def _activated(self, event: ev.Activated, cause: int) -> int:
         id = self._emit(event, cause)
-        for work in event.blockers:
-            known = self.state.works.get((event.run, work))
-            if known is not None and known.failed:
-                self._end(id, "blocker_failed", f"work {work!r} failed")
-                break
+        if event.blockers:
+            for run, work in event.waits:
+                known = self.state.works.get((run, work))
+                if known is not None and known.failed:
+                    self._end(id, "blocker_failed", f"work {work!r} failed")
+                    break
         return id
 
-    def _blockers(self, inputs: Sequence[int]) -> list[str]:
-        """The work ids that these artifacts wait for and that are not done."""
-        found: list[str] = []
-        for artifact in inputs:
+    def _block(self, event: ev.Activated) -> ev.Activated:
+        """Let it wait for the work that its inputs wait for, each in its own run, and that is not done."""
+        found: dict[tuple[str, str], None] = {}
+        for artifact in event.inputs:
             alive = self.state.alive.get(artifact)
             for work in alive.blocking if alive else ():
-                pending = (alive.run, work) in self.state.works if alive else False
-                if alive and work not in found and (pending or self.past.work(alive.run, work) is None):
-                    found.append(work)
-        return found
+                item = (alive.run, work) if alive else ("", "")
+                if item in self.state.works or self.past.work(*item) is None:
+                    found[item] = None
+        event.blockers = [work for _, work in found]
+        if any(run != event.run for run, _ in found):
+            event.blocker_runs = [run for run, _ in found]
+        return event
 
     # -- places ---------------------------------------------------------------------------------------------------
 
@@ -173,9 +176,9 @@ class Places(Decision):
             blocking = blocking or bool(a.blocking)
         event = ev.Activated(
             0, 0.0, 0, 0, subscription.id.rpartition("/")[0], subscription.id, inputs, slots, key, scope, first.run,
-            priority, depth, self._blockers(inputs) if blocking else [],
+            priority, depth,
         )  # fmt: skip
-        self._activated(event, max(inputs))
+        self._activated(self._block(event) if blocking else event, max(inputs))
 
     def _leave_window(self, subscription: Subscription, window: int, scope: str, artifact: int) -> None:
         """Expire what entered too long before this artifact, counted in artifacts."""

@@ -1,6 +1,7 @@
 """What the state holds: plain records of what is alive."""
 
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Literal
 
 from stigmergy.blackboard.events import Kept, Priority, Reason
@@ -44,6 +45,12 @@ class Activation:
     blockers: list[str] = field(default_factory=list)
     phase: str | None = None
     redriven: int = 0
+    blocker_runs: list[str] = field(default_factory=list)
+
+    @property
+    def waits(self) -> list[tuple[str, str]]:
+        """The run and the id of every work item that it waits for."""
+        return list(zip(self.blocker_runs or repeat(self.run), self.blockers, strict=False))
 
 
 @dataclass(slots=True)

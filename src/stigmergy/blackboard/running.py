@@ -262,14 +262,11 @@ class Running(Offers):
         found = [now.get(i) or self.past.event(i) for i in old.inputs]
         self._emit(ev.Redriven(outcome=ended.outcome), id)
         self._recall([p for p in found if isinstance(p, ev.Published)], id)
-        self._activated(
-            ev.Activated(
-                agent=old.agent, subscription=old.subscription, inputs=old.inputs, slots=old.slots,
-                key=old.key, scope=old.scope, run=old.run, priority=old.priority, depth=old.depth,
-                blockers=self._blockers(old.inputs), redriven=id,
-            ),
-            old.inputs[-1],
+        again = ev.Activated(
+            agent=old.agent, subscription=old.subscription, inputs=old.inputs, slots=old.slots, key=old.key,
+            scope=old.scope, run=old.run, priority=old.priority, depth=old.depth, redriven=id,
         )  # fmt: skip
+        self._activated(self._block(again), old.inputs[-1])
 
     def _recall(self, published: Sequence[ev.Published], cause: int) -> None:
         kept = [

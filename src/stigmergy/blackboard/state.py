@@ -188,9 +188,9 @@ class State:
         )  # fmt: skip
         self.activations[e.seq] = a
         if e.blockers:
-            a.status, a.blockers = "blocked", list(e.blockers)
-            for work in e.blockers:
-                self.blocked_on.setdefault((e.run, work), []).append(e.seq)
+            a.status, a.blockers, a.blocker_runs = "blocked", list(e.blockers), list(e.blocker_runs)
+            for work in a.waits:
+                self.blocked_on.setdefault(work, []).append(e.seq)
         else:
             self.ready.append(e.seq)
 
@@ -245,12 +245,13 @@ class State:
         if self.calls_of:
             for call in self.calls_of.pop(activation, ()):
                 self.calls.pop(call, None)
-        for work in a.blockers:
-            waiting = self.blocked_on.get((a.run, work), [])
-            if activation in waiting:
-                waiting.remove(activation)
-            if not waiting:
-                self.blocked_on.pop((a.run, work), None)
+        if a.blockers:
+            for work in a.waits:
+                waiting = self.blocked_on.get(work, [])
+                if activation in waiting:
+                    waiting.remove(activation)
+                if not waiting:
+                    self.blocked_on.pop(work, None)
         return a
 
     def _settle_works(self, a: Activation, *, failed: bool) -> None:
@@ -269,7 +270,8 @@ class State:
         del self.works[work.run, work.id]
         for activation in self.blocked_on.pop((work.run, work.id), []):
             a = self.activations[activation]
-            a.blockers.remove(work.id)
+            place = a.waits.index((work.run, work.id))
+            del a.blockers[place], a.blocker_runs[place : place + 1]
             if not a.blockers:
                 a.status = "ready"
                 self.ready.append(activation)
@@ -383,8 +385,8 @@ class State:
         s.held = {h.id: h for h in d.held}
         s.works = {(w.run, w.id): w for w in d.works}
         for a in d.activations:
-            for work in a.blockers:
-                s.blocked_on.setdefault((a.run, work), []).append(a.id)
+            for work in a.waits:
+                s.blocked_on.setdefault(work, []).append(a.id)
         for call in d.calls:
             s._open_call(call)
         s.runs = Runs((r.name, r) for r in d.runs)

@@ -53,10 +53,9 @@ class NamedWork:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """An activation that waits for work with these ids."""
+    """An activation that waits for work: run and id of each."""
 
-    run: str
-    on: tuple[str, ...]
+    on: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ class WorkLog:
     @property
     def blocked_by(self) -> list[str]:
         """The work ids that something waits for, each once."""
-        return sorted({work for blocked in self.blocked.values() for work in blocked.on})
+        return sorted({work for blocked in self.blocked.values() for _, work in blocked.on})
 
     def after(self, seen: Seen) -> "WorkLog":
         """The log after one more event; the same object if the event changes nothing."""
@@ -154,7 +153,7 @@ class WorkLog:
         phases = _count(phases, phase, pending=1)
         blocked = self.blocked
         if event.blockers:
-            blocked = {**blocked, event.seq: Blocked(event.run, tuple(event.blockers))}
+            blocked = {**blocked, event.seq: Blocked(tuple(event.waits))}
         pending = {**self.pending, event.seq: phase}
         return WorkLog(phases, untaken, pending, self.active, blocked, failed, named, self.agents)
 
@@ -232,11 +231,11 @@ def _count(phases: dict[str, PhaseCounts], phase: str, **by: int) -> dict[str, P
 
 
 def _unblock(blocked: dict[int, Blocked], work: NamedWork) -> dict[int, Blocked]:
-    if not any(b.run == work.run and work.id in b.on for b in blocked.values()):
+    done = (work.run, work.id)
+    if not any(done in b.on for b in blocked.values()):
         return blocked
     rest: dict[int, Blocked] = {}
     for id_, b in blocked.items():
-        on = tuple(w for w in b.on if w != work.id) if b.run == work.run else b.on
-        if on:
-            rest[id_] = Blocked(b.run, on)
+        if on := tuple(w for w in b.on if w != done):
+            rest[id_] = Blocked(on)
     return rest
