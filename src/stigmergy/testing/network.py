@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from stigmergy.blackboard.errors import StigmergyError
 
@@ -42,6 +43,19 @@ def refused_network() -> Iterator[None]:
                 setattr(socket.socket, name, own)
 
 
+def refuse_real_model(name: str, address: str | None) -> None:
+    """Let a test ask a model on this machine only.
+
+    Raises:
+        NetworkRefused: anywhere else it would cost money.
+    """
+    host = urlsplit(address).hostname if address is not None else None
+    if host is None or not _is_local(host):
+        raise NetworkRefused(
+            f"a test asked the model {name}. Put Scripted or Recorded there, or use real_models where it is meant."
+        )
+
+
 def _looked_up(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def checked(host: Any, *args: Any, **options: Any) -> Any:
@@ -63,13 +77,16 @@ def _sent(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _refuse_unless_local(host: object) -> None:
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
-    if name in _LOCAL:
-        return
-    try:
-        local = ipaddress.ip_address(cast("str", name)).is_loopback
-    except ValueError:
-        local = False
-    if not local:
+    if not _is_local(name):
         raise NetworkRefused(
             f"a test tried to reach {name}. Put a double there, or leave out no_network where it is meant."
         )
+
+
+def _is_local(name: object) -> bool:
+    if name in _LOCAL:
+        return True
+    try:
+        return ipaddress.ip_address(cast("str", name)).is_loopback
+    except ValueError:
+        return False

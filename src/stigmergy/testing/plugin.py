@@ -5,18 +5,20 @@ pytest loads it wherever stigmergy is installed, so that it does nothing, and im
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import pytest
 
+from stigmergy.agents.models import litellm as real
 from stigmergy.agents.roster import Roster
 from stigmergy.blackboard.clock import VirtualClock
 from stigmergy.blackboard.view import View
 from stigmergy.board import Blackboard
 from stigmergy.loop import in_a_loop
 from stigmergy.seeds import write_stream
-from stigmergy.testing.network import refused_network
+from stigmergy.testing.network import refuse_real_model, refused_network
 from stigmergy.testing.streams import Line, text_of
 
 
@@ -102,13 +104,21 @@ def no_network() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def real_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this test real models may be asked; elsewhere only those on this machine, so that no test costs money."""
+    monkeypatch.setattr(real, "guard", None)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The one option."""
     parser.addini("stigmergy_no_network", "let no test reach another machine", type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With the option, all tests are guarded."""
+    """Real models are refused; with the option, all tests are guarded against the network."""
+    config.add_cleanup(partial(setattr, real, "guard", real.guard))
+    real.guard = refuse_real_model
     if config.getini("stigmergy_no_network"):
         config.pluginmanager.register(_Guard(refused_network), "stigmergy_no_network")
 

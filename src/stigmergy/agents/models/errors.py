@@ -2,7 +2,11 @@
 
 from typing import ClassVar
 
-from stigmergy.blackboard.errors import StigmergyError
+from stigmergy.blackboard.errors import DefinitionError, StigmergyError
+
+
+class BadModel(DefinitionError):
+    """Something was given as a model that is neither the name of one nor answers requests."""
 
 
 class ModelError(StigmergyError):
@@ -66,3 +70,19 @@ class UnknownPrice(ModelError):
 
 class BadReply(ModelError):
     """What the model wrote cannot be used, and asking again within the limits did not help."""
+
+
+class ScriptEnded(ModelError):
+    """A scripted model was asked more often than it has replies."""
+
+
+class NotRecorded(ModelError):
+    """A cassette has no reply to this request.
+
+    Attributes:
+        difference: from the recorded request that is nearest to it, line by line; "" if nothing is recorded.
+    """
+
+    def __init__(self, message: str, *, difference: str = "") -> None:
+        super().__init__(message)
+        self.difference = difference

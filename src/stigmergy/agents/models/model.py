@@ -3,11 +3,12 @@
 Both are plain data, because a reply is journaled before it is used and a cassette keeps both.
 """
 
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 Role = Literal["system", "user", "assistant", "tool"]
 Finish = Literal["stop", "length", "tool_calls", "refused"]
@@ -73,13 +74,37 @@ class Request(_Data):
     seed: int | None = None
     options: dict[str, JsonValue] = {}
 
+    @field_validator("options")
+    @classmethod
+    def _without_secrets(cls, options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        secret = [name for name in options if name.lower() in _SECRET]
+        if secret:
+            raise ValueError(f"{secret[0]} does not belong to a request, which is kept; give it to the model")
+        return options
+
+    def canonical(self) -> str:
+        """The request as JSON that is equal for equal requests and readable: sorted, without defaults."""
+        data = self.model_dump(mode="json", exclude_defaults=True)
+        return json.dumps(data, ensure_ascii=False, sort_keys=True)
+
+
+_SECRET = {"api_key", "authorization", "headers", "extra_headers"}
+
 
 class Usage(_Data):
-    """Tokens that were paid for; `cached` are those of `input` that the provider had kept."""
+    """Tokens that were paid for.
+
+    Attributes:
+        cached: those of `input` that the provider had kept from earlier requests.
+        written: those of `input` that the provider was paid to keep.
+        reasoning: those of `output` that are not in the text.
+    """
 
     input: int = 0
     output: int = 0
     cached: int = 0
+    written: int = 0
+    reasoning: int = 0
 
     @property
     def tokens(self) -> int:
@@ -103,6 +128,10 @@ class Reply(_Data):
     cost: Decimal | None = Decimal(0)
     model: str = ""
     reused: bool = False
+
+    def again(self) -> "Reply":
+        """The same reply when it is not bought but taken from where it was kept."""
+        return self.model_copy(update={"reused": True, "cost": Decimal(0), "usage": Usage()})
 
 
 class Estimate(_Data):

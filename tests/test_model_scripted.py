@@ -1,0 +1,76 @@
+"""Models that answer what they were told to."""
+
+import anyio
+import pytest
+from pydantic import BaseModel
+
+from stigmergy.agents.models.errors import RateLimited, ScriptEnded
+from stigmergy.agents.models.model import Estimate, Message, Reply, Request, ToolCall, Usage
+from stigmergy.agents.models.scripted import Scripted
+
+pytestmark = pytest.mark.anyio
+
+
+class Verdict(BaseModel):
+    good: bool
+
+
+def asking(text: str) -> Request:
+    return Request(model="scripted", messages=(Message(role="user", text=text),))
+
+
+async def test_a_list_is_answered_in_order_whatever_kind_its_replies_are() -> None:
+    call = ToolCall(id="1", name="look", arguments="{}")
+    whole = Reply(text="whole", usage=Usage(input=3, output=4))
+    model = Scripted(["text", Verdict(good=True), whole, call, [call, call], RateLimited("slow down", retry_after=2)])
+    got = [await model.complete(asking(str(n))) for n in range(5)]
+    assert [(r.text, len(r.tool_calls), r.finish) for r in got] == [
+        ("text", 0, "stop"), ('{"good":true}', 0, "stop"), ("whole", 0, "stop"), ("", 1, "tool_calls"),
+        ("", 2, "tool_calls"),
+    ]  # fmt: skip
+    assert {r.model for r in got} == {"scripted"}
+    assert got[2].usage.tokens == 7
+    with pytest.raises(RateLimited, match="slow down") as failed:
+        await model.complete(asking("5"))
+    assert failed.value.retry_after == 2
+    assert [request.messages[0].text for request in model.asked] == list("012345")
+
+
+async def test_running_out_of_replies_says_what_was_asked_in_one_line() -> None:
+    model = Scripted(["only"], name="script")
+    await model.complete(asking("first"))
+    with pytest.raises(ScriptEnded) as ended:
+        await model.complete(asking("second\nquestion"))
+    assert "script: it has 1 replies and was asked for number 2: 'second question'." in str(ended.value)
+    assert not ended.value.retryable
+
+
+async def test_a_function_answers_each_request_by_itself_however_many_ask_at_once() -> None:
+    model = Scripted(lambda request: request.messages[-1].text.upper())
+    answers: dict[str, str] = {}
+
+    async def ask(text: str) -> None:
+        answers[text] = (await model.complete(asking(text))).text
+
+    async with anyio.create_task_group() as tasks:
+        for n in range(20):
+            tasks.start_soon(ask, f"q{n}")
+    assert answers == {f"q{n}": f"Q{n}" for n in range(20)}
+
+
+@pytest.mark.parametrize(("text", "count"), [("two words", 2), (" led by\n\nspaces ", 4), ("", 0), ("one", 1)])
+async def test_text_is_streamed_in_pieces_that_are_the_text(text: str, count: int) -> None:
+    pieces: list[str] = []
+    reply = await Scripted([text]).complete(asking("x"), pieces.append)
+    assert "".join(pieces) == reply.text == text
+    assert len(pieces) == count
+
+
+async def test_it_costs_what_it_is_told_to() -> None:
+    assert Scripted([]).estimate(asking("x")) == Estimate()
+    assert Scripted([], estimate=Estimate(tokens=5)).estimate(asking("x")).tokens == 5
+
+
+def test_one_reply_alone_is_refused_as_a_list_of_characters_is_never_meant() -> None:
+    with pytest.raises(TypeError, match="into a list"):
+        Scripted("hello")
