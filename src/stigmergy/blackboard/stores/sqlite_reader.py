@@ -156,6 +156,8 @@ def _connect_to_read(path: Path, file: str) -> sqlite3.Connection:
         raise StoreError(f'{path} does not exist. Blackboard("{path}") makes it at its first publish.')
     if os.path.isdir(file):
         raise StoreError(f"{path} is a folder. Give the name of a file in it.")
+    if os.path.exists(f"{file}-journal"):  # only the making of a board has one
+        raise NotABoard(f"{path} is being made, or was when its process died: no board yet. A publish makes it one.")
     uri = Path(file).as_uri() + "?mode=ro"
     try:
         return _checked(path, uri)

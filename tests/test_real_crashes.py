@@ -1,0 +1,129 @@
+"""Processes that really die, and disks that really fail, at the calls that SQLite really makes.
+
+A small library in C is preloaded; without a C compiler, or where nothing can be preloaded, these tests are skipped,
+and `test_crashes.py` and `test_failing_stores.py` have the portable half.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from stigmergy import read
+from tests.cascade import TYPES, FileWorld, Story, story
+from tests.faults import files_of, torn
+from tests.readme import ROOT
+from tests.test_crashes import Death, go_on
+
+SAMPLE = 12
+"""Points of every kind in the fast part; the long one has them all."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended: a signal, or what the run gave or raised."""
+
+    folder: Path
+    signal: int
+    result: str
+    calls: int
+
+
+@dataclass(frozen=True)
+class Shim:
+    """The compiled library, and what an undisturbed run makes of it."""
+
+    path: Path
+    expected: Story
+    calls: int
+
+    def sample(self, seed: int) -> list[int]:
+        """Some of all points."""
+        return sorted(Random(seed).sample(range(1, self.calls + 1), SAMPLE))
+
+    @property
+    def all(self) -> range:
+        """Every point; a run that goes another way may have a few more calls."""
+        return range(1, self.calls + 1)
+
+
+def ended(shim: Path, folder: Path, action: str, points: Sequence[int]) -> Iterator[Ended]:
+    """Let something happen to the cascade at each of these points."""
+    command = [sys.executable, "-m", "tests.dying_disk", str(folder), action, *map(str, points)]
+    environment = {**os.environ, "LD_PRELOAD": str(shim)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            k, signalled, result, calls = json.loads(line)
+            yield Ended(folder / str(k), signalled, result, calls)
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Shim:
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("needs a C compiler, and Linux")
+    folder = tmp_path_factory.mktemp("shim")
+    path = folder / "shim.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", path, ROOT / "tests/fault_shim.c", "-ldl"], check=True)
+    [undisturbed] = ended(path, folder, "kill", [0])
+    assert undisturbed.result == "idle"
+    assert undisturbed.calls > 100, "the shim sees what SQLite writes"
+    with read(undisturbed.folder / "run.db", types=TYPES) as view:
+        return Shim(path, story(view), undisturbed.calls)
+
+
+def killed_everywhere(shim: Shim, points: Sequence[int], folder: Path) -> None:
+    """Kill, and go on with the files as a kill leaves them, as a power cut may, and as it does at worst."""
+    random = Random(len(points))
+    for process in ended(shim.path, folder, "kill", points):
+        assert process.signal == signal.SIGKILL
+        world = FileWorld.seen_in(process.folder)
+        left, synced = files_of(process.folder / "run.db"), files_of(process.folder / "synced" / "run.db")
+        for what, files in (("kill", left), ("power", synced), ("sectors", torn(synced, left, random))):
+            death = Death(f"call {process.folder.name}", files, world)
+            go_on(death, process.folder / what / "run.db", shim.expected)
+
+
+@pytest.mark.req("S3.57", "S3.58")
+def test_killed_at_its_disk_calls_the_cascade_goes_on_to_the_same_end(shim: Shim, tmp_path: Path) -> None:
+    killed_everywhere(shim, shim.sample(1), tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_killed_at_every_disk_call_the_cascade_goes_on_to_the_same_end(shim: Shim, tmp_path: Path) -> None:
+    killed_everywhere(shim, shim.all, tmp_path)
+
+
+def failing_everywhere(shim: Shim, action: str, points: Sequence[int], folder: Path) -> None:
+    """Let a call fail, then go on when the disk is well again."""
+    for process in ended(shim.path, folder, action, points):
+        assert process.signal == 0, "it hangs"
+        assert process.result in ("idle", "broken", *ERRORS), f"{process.folder.name}: {process.result!r}"
+        world = FileWorld.seen_in(process.folder)
+        death = Death(f"call {process.folder.name}", files_of(process.folder / "run.db"), world)
+        go_on(death, process.folder / "again" / "run.db", shim.expected)
+
+
+ERRORS = ("StoreError", "StoreFull", "StoreReadOnly", "OutcomeUnknown", "BoardBroken")
+
+
+@pytest.mark.parametrize("action", ["EIO", "ENOSPC", "EIO!", "ENOSPC!"])
+def test_a_disk_call_that_fails_is_named_and_loses_nothing(shim: Shim, tmp_path: Path, action: str) -> None:
+    failing_everywhere(shim, action, shim.sample(3), tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("action", ["EIO", "ENOSPC", "EIO!", "ENOSPC!"])
+def test_every_disk_call_that_fails_is_named_and_loses_nothing(shim: Shim, tmp_path: Path, action: str) -> None:
+    failing_everywhere(shim, action, shim.all, tmp_path)
