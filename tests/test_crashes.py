@@ -102,12 +102,12 @@ def test_killed_at_any_point_the_cascade_goes_on_to_the_same_end(
             raise AssertionError(f"killed at point {k} ({death.point}): {error}") from error
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_killed_again_at_any_point_of_its_recovery_it_goes_on_to_the_same_end(
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_killed_again_in_its_recovery_it_goes_on_to_the_same_end(
     undisturbed: tuple[Story, list[Death]], tmp_path: Path, share: float
 ) -> None:
     expected, deaths = undisturbed
-    killed_twice(deaths[int(share * len(deaths))], expected, tmp_path)
+    killed_twice(deaths[int(share * len(deaths))], expected, tmp_path, every=4)
 
 
 @pytest.mark.long
@@ -119,16 +119,16 @@ def test_killed_anywhere_and_again_anywhere_in_its_recovery_it_goes_on_to_the_sa
         killed_twice(deaths[k], expected, tmp_path / str(k))
 
 
-def killed_twice(death: Death, expected: Story, folder: Path) -> None:
+def killed_twice(death: Death, expected: Story, folder: Path, every: int = 1) -> None:
     world = deepcopy(death.world)
     path = put(death.files, folder / "first" / "run.db")
     seconds = lived(path, world)
     assert seconds
-    for k, second in enumerate(seconds):
+    for k, second in enumerate(seconds[::every]):
         try:
             go_on(second, folder / str(k) / "run.db", expected)
         except AssertionError as error:
-            raise AssertionError(f"killed at {death.point}, again at point {k} ({second.point}): {error}") from error
+            raise AssertionError(f"killed at {death.point}, again at point {k * every} ({second.point}): {error}") from error
 
 
 def test_a_power_cut_in_the_middle_of_a_write_loses_nothing_that_was_acknowledged(
