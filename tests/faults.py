@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from stigmergy.blackboard.stores.base import Row, Snapshot
-from stigmergy.blackboard.stores.sqlite import Durability, SQLiteStore
+from stigmergy.blackboard.stores.sqlite import Durability, SQLiteReader, SQLiteStore
 
 SECTOR = 512
 """Bytes that a disk writes whole or not at all."""
@@ -25,6 +25,7 @@ class PointedStore(SQLiteStore):
     def __init__(self, path: Path, point: Point, durability: Durability = "full") -> None:
         super().__init__(path, durability)
         self.point = point
+        self._reader = PointedReader(path, point)
 
     async def open(self) -> None:
         self.point("open before")
@@ -54,8 +55,19 @@ class PointedStore(SQLiteStore):
         return found
 
 
-class Killed(BaseException):
-    """The process is gone: nothing catches this."""
+class PointedReader(SQLiteReader):
+    """The reading side of it."""
+
+    def __init__(self, path: Path, point: Point) -> None:
+        super().__init__(path)
+        self._point = point
+
+    def _read(self, query: Any) -> Any:
+        def pointed(connection: Any) -> Any:
+            self._point("read")
+            return query(connection)
+
+        return super()._read(pointed)
 
 
 def files_of(path: Path) -> dict[str, bytes]:

@@ -38,7 +38,8 @@ def lived(path: Path, world: World) -> list[Death]:
     deaths: list[Death] = []
 
     def point(name: str) -> None:
-        deaths.append(Death(name, files_of(path), deepcopy(world)))
+        if name != "read":  # it changes nothing
+            deaths.append(Death(name, files_of(path), deepcopy(world)))
 
     asyncio.run(run(board_on(PointedStore(path, point), world), world))
     return deaths
@@ -128,7 +129,9 @@ def killed_twice(death: Death, expected: Story, folder: Path, every: int = 1) ->
         try:
             go_on(second, folder / str(k) / "run.db", expected)
         except AssertionError as error:
-            raise AssertionError(f"killed at {death.point}, again at point {k * every} ({second.point}): {error}") from error
+            raise AssertionError(
+                f"killed at {death.point}, again at point {k * every} ({second.point}): {error}"
+            ) from error
 
 
 def test_a_power_cut_in_the_middle_of_a_write_loses_nothing_that_was_acknowledged(

@@ -18,10 +18,11 @@ from stigmergy.blackboard.bodies import Bodies
 from stigmergy.blackboard.bodies import Shell as BodiesShell
 from stigmergy.blackboard.decision import Draft
 from stigmergy.blackboard.definitions import ONCE, AgentSpec
-from stigmergy.blackboard.errors import BrokenOff, StigmergyError
+from stigmergy.blackboard.errors import BrokenOff, StigmergyError, StoreError
 from stigmergy.blackboard.events import ErrorInfo, Event
 from stigmergy.blackboard.job import Desk, Worker, job_of
 from stigmergy.blackboard.records import Activation
+from stigmergy.blackboard.stores.base import Reader
 
 WINDOW = 1_000
 """Events that may be decided and not yet durable; beyond it nothing more is claimed."""
@@ -33,6 +34,8 @@ LONG = 0.002
 
 class Shell(BodiesShell, Protocol):
     """What attempts need of the owner behind them."""
+
+    reader: Reader
 
     @property
     def desk(self) -> Desk: ...
@@ -148,8 +151,8 @@ class Attempts:
 
     def _failed(self, id: int, fence: int, spec: AgentSpec, error: BaseException, seconds: float) -> list[Event]:
         owner = self._owner
-        if isinstance(error, BrokenOff):
-            owner.writer.fail(error)
+        if isinstance(error, BrokenOff) or (isinstance(error, StoreError) and error.reader is owner.reader):
+            owner.writer.fail(error)  # a board that cannot be read is not the body's failure
         if owner.writer.failed is not None:
             return []
         task = asyncio.current_task()

@@ -125,7 +125,13 @@ class SeedError(PublishError):
 
 
 class StoreError(StigmergyError):
-    """The store cannot be opened, read or written."""
+    """The store cannot be opened, read or written.
+
+    Attributes:
+        reader: the reader that failed; None if it was no read.
+    """
+
+    reader: object = None
 
 
 class BoardBusy(StoreError):

@@ -148,7 +148,9 @@ class SQLiteReader:
                 self._connection = _connect_to_read(self.path, self._file)
             return query(self._connection)
         except sqlite3.Error as error:
-            raise explain(error, self.path) from error
+            explained = explain(error, self.path)
+            explained.reader = self
+            raise explained from error
 
 
 def _connect_to_read(path: Path, file: str) -> sqlite3.Connection:
