@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from stigmergy import Artifact, Blackboard, Consensus, Context, Report, Retry, View, Vote
+from stigmergy import Artifact, Blackboard, Consensus, Context, Report, Retry, Roster, View, Vote
 from stigmergy.blackboard.clock import Clock
 from stigmergy.blackboard.events import Activated, Called, Calling, Completed, Ended, Failed, Published
 from stigmergy.testing import VirtualClock
@@ -98,8 +98,15 @@ class FileWorld(World):
             file.write(line + "\n")
 
 
-def define(board: Blackboard, world: World) -> Blackboard:
-    """The agents and the vote."""
+B = TypeVar("B", bound=Roster)
+
+
+def define(board: B, world: World, backoff: float = 1.0) -> B:
+    """The agents and the vote.
+
+    Args:
+        backoff: seconds before an inspector tries again.
+    """
 
     @board.agent(pure=True)
     async def plan(order: Order) -> Step:
@@ -117,7 +124,7 @@ def define(board: Blackboard, world: World) -> Blackboard:
     async def ship(paid: Paid, packed: Packed) -> Shipped:
         return Shipped(number=paid.number)
 
-    @board.agent(retry=Retry(attempts=2, backoff=1.0))
+    @board.agent(retry=Retry(attempts=2, backoff=backoff))
     async def inspect(order: Order, ctx: Context) -> Inspected:
         if order.number == SPOILT or ctx.attempt == 1:
             raise ValueError("not like this")
@@ -136,9 +143,9 @@ def define(board: Blackboard, world: World) -> Blackboard:
     return board
 
 
-async def run(board: Blackboard, world: World) -> Report:
+async def run(board: Blackboard, world: World, orders: int = ORDERS) -> Report:
     """Publish the orders, as somebody would who does not know which of them arrived, and run to the end."""
-    for number in range(ORDERS):
+    for number in range(orders):
         artifact = await board.publish(Order(number=number), key=f"order {number}")
         world.acknowledge(artifact.id)
     report = await board.run_until_idle(horizon=None)
