@@ -15,27 +15,51 @@ GRACE = 5.0
 def in_a_loop(main: Callable[[], Coroutine[Any, Any, R]]) -> R:
     """Run to the end, in a loop of its own; in a thread of its own if a loop runs here already (as in Jupyter).
 
-    Tasks that will not end do not keep the loop from ending, as they would with `asyncio.run`.
+    Tasks that will not end do not keep the loop from ending, as they would with `asyncio.run`. Ctrl-C stops what runs
+    in good order, wherever it runs; once more leaves it alone.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _looping():  # no `except` clause around the run: what it raises would seem to come from there
         return asyncio.run(_alone(main))
     outcome: list[R] = []
     raised: list[BaseException] = []
+    stop: list[Callable[[], object]] = []
+    stopped, ended = threading.Event(), threading.Event()
+
+    async def stoppable() -> R:
+        loop, task = asyncio.get_running_loop(), cast("asyncio.Task[R]", asyncio.current_task())
+        stop.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        if stopped.is_set():
+            raise asyncio.CancelledError
+        return await _alone(main)
 
     def run() -> None:
         try:
-            outcome.append(asyncio.run(_alone(main)))
+            outcome.append(asyncio.run(stoppable()))
         except BaseException as error:  # noqa: BLE001  raised again in the caller's thread
             raised.append(error)
+        ended.set()
 
-    thread = threading.Thread(target=run, name="stigmergy run_sync")
-    thread.start()
-    thread.join()
+    try:
+        threading.Thread(target=run, name="stigmergy run_sync", daemon=True).start()
+        ended.wait()  # a join that was interrupted once may return before its time (Python 3.11, 3.12)
+    except KeyboardInterrupt:
+        stopped.set()
+        for cancel in stop:
+            with suppress(RuntimeError):  # that loop is closed: it has ended
+                cancel()
+        ended.wait()
+        raise
     if raised:
         raise raised[0]
     return outcome[0]
+
+
+def _looping() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def _alone(main: Callable[[], Coroutine[Any, Any, R]]) -> R:

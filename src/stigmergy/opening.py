@@ -136,6 +136,11 @@ class OpenBoard(Roster, View):
         loop = asyncio.get_running_loop()
         with self._door:
             if self._busy and self._loop is not loop:
+                if self._abandoned():
+                    raise WrongLoop(
+                        f"{self._store.name} was left in the middle of a verb by an event loop that stopped. "
+                        "Make a new Blackboard on the store."
+                    )
                 raise WrongLoop(f"{self._store.name} is in use in another event loop. Make one Blackboard per loop.")
             if self._loop is not loop:
                 self._loop, self._opening = loop, asyncio.Lock()
@@ -166,7 +171,7 @@ class OpenBoard(Roster, View):
         """A notebook cell that is run again makes a second board on one file: the idle first one gives it up."""
         file = os.path.realpath(self._store.path) if isinstance(self._store, SQLiteStore) else ""
         other = _live.get(file)
-        if other is not None and other is not self and not other._busy:
+        if other is not None and other is not self and (not other._busy or other._abandoned()):
             await other.close()
         await self._store.open()
         if file:
@@ -224,16 +229,22 @@ class OpenBoard(Roster, View):
         """Give up the board in good order; it can be opened again by another Blackboard."""
         if self._closed:
             return
-        self._use(0)
+        abandoned = self._abandoned()
+        if not abandoned:
+            self._use(0)
         self._closed = True
         for file in [file for file, board in _live.items() if board is self]:
             del _live[file]
-        if self._owner is not None and self._owner.writer.failed is None:
+        if self._owner is not None and self._owner.writer.failed is None and not abandoned:
             await self._owner.leave()
         await self._store.close()
         for news in self._watchers:
             news.set()
         self._close_reader()
+
+    def _abandoned(self) -> bool:
+        """Whether the loop of a verb that is under way has stopped; what was not durable is lost, as in a crash."""
+        return self._busy > 0 and self._loop is not None and not self._loop.is_running()
 
     def _close_reader(self) -> None:
         if self._reader is not None and self._store.name != "memory":

@@ -89,6 +89,10 @@ def read_signature(
     """
     if not callable(function):
         raise BadSignature(f"{subject}: {function!r} is no function.{written_at(place)}")
+    target = _annotated(function)
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        text = f"{subject}: its body yields, but outputs get on the board all at once. Return a list of them."
+        raise BadSignature(text + written_at(place))
     hints = _hints(function, subject, place, dict(names or {}))
     parameters: list[Input] = []
     left_alone = ""

@@ -24,19 +24,14 @@ async def in_thread(fn: Callable[[], R], lingering: Callable[[], Callable[[], No
             that thread, when the function has ended.
     """
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[R] = loop.create_future()
+    outcome: asyncio.Future[tuple[R | None, BaseException | None]] = loop.create_future()
     lock, ended = Lock(), False
     told: list[Callable[[], None]] = []
 
-    def deliver(result: R | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(cast("R", result))
-        elif isinstance(error, StopIteration):
-            future.set_exception(RuntimeError(f"the function raised StopIteration: {error}"))
-        else:
-            future.set_exception(error)
+    def deliver(result: R | None, raised: BaseException | None) -> None:
+        if not outcome.done():
+            # Never as the future's own exception: a task throws that in, and GeneratorExit would close the coroutine.
+            outcome.set_result((result, raised))
 
     def body() -> None:
         nonlocal ended
@@ -55,9 +50,12 @@ async def in_thread(fn: Callable[[], R], lingering: Callable[[], Callable[[], No
     context = copy_context()
     Thread(target=body, name=getattr(fn, "__qualname__", "body"), daemon=True).start()
     try:
-        return await future
+        result, raised = await outcome
     except asyncio.CancelledError:
         with lock:
             if not ended and lingering is not None:
                 told.append(lingering())
         raise
+    if raised is not None:
+        raise raised
+    return cast("R", result)

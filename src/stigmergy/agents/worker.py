@@ -1,7 +1,7 @@
 """Runs bodies: on the loop, in a thread, or in a process of their own."""
 
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,6 +180,8 @@ def _no_payload(returned: object) -> str:
     if isinstance(returned, Coroutine):
         returned.close()
         return "a coroutine that was not awaited. Return what awaiting it gives."
+    if isinstance(returned, Generator | AsyncGenerator):
+        return "a generator. Return a list of what it yields."
     if isinstance(returned, list | tuple):
         return "lists in lists of lists. Return pydantic models, a list of them, or None."
     return f"<{type(returned).__name__}>. Return pydantic models, a list of them, or None."

@@ -41,6 +41,7 @@ class Shell(BodiesShell, Protocol):
     def desk(self) -> Desk: ...
     @property
     def going_on(self) -> bool: ...
+    def wanted(self, fence: int, error: BaseException) -> bool: ...
 
 
 class Attempts:
@@ -155,12 +156,15 @@ class Attempts:
             owner.writer.fail(error)  # a board that cannot be read is not the body's failure
         if owner.writer.failed is not None:
             return []
-        task = asyncio.current_task()
         now = owner.clock.now()
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        if owner.wanted(fence, error):
             info = ErrorInfo("Interrupted", "the run was stopped")
             return owner.decider.fail(id, fence, info, seconds, now, ONCE, "interrupted")
-        trace = "" if isinstance(error, StigmergyError) else "".join(format_exception(error))[-8_000:]
+        trace = (
+            ""
+            if isinstance(error, StigmergyError)
+            else "".join(part[-4_000:] for part in format_exception(error))[-8_000:]
+        )
         info = ErrorInfo.of(error, trace)
         return owner.decider.fail(id, fence, info, seconds, now, spec.retry)
 

@@ -71,7 +71,7 @@ class ErrorInfo:
         """An exception that user code raised; its `__str__` is user code, too."""
         try:
             message = str(error)
-        except Exception as broken:  # noqa: BLE001  what cannot say its message is still to be recorded
+        except BaseException as broken:  # noqa: BLE001  what cannot say its message is still to be recorded
             message = f"its message cannot be read ({type(broken).__name__})"
         if len(message) > _MESSAGE:
             message = f"{message[:_MESSAGE]}… ({len(message):,} characters)"

@@ -62,6 +62,8 @@ class Owner:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._goal: Goal | None = None
+        self._runner: asyncio.Task[object] | None = None
+        self._cancelled_before = 0
         self._reached = ""
         self.watchers: set[asyncio.Event] = set()
         self.feed: Callable[[bool], bool] = lambda asleep: False
@@ -176,6 +178,8 @@ class Owner:
             horizon: seconds from the moment of quiescence that deadlines are waited for; None = for all.
         """
         self._goal, self._reached, self._stopping = goal, "", False
+        self._runner = asyncio.current_task()
+        self._cancelled_before = self._runner.cancelling() if self._runner is not None else 0
         self.bodies.clear()
         self.attempts.begin_run()
         self.record(self.decider.resume_runs(self.clock.now()))
@@ -217,8 +221,7 @@ class Owner:
                     await asyncio.wait([leaving])
             raise
         finally:
-            self._quiet = None
-            self._goal = None
+            self._quiet = self._goal = self._runner = None
             self._disarm()
 
     async def _leave_running(self) -> None:
@@ -286,6 +289,14 @@ class Owner:
         if any(woken.done() or call not in calls for call, woken in sleepers.items()):
             return False
         return len({calls[call].activation for call in sleepers}) == bodies.count
+
+    def wanted(self, fence: int, error: BaseException) -> bool:
+        """Whether a body ended because it was to be stopped; one may also cancel itself, and that is a failure."""
+        interrupted = self._runner is not None and self._runner.cancelling() > self._cancelled_before
+        if interrupted and isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
+            self._stopping = True  # the run will notice a moment later; nothing is to start until then
+            return True
+        return isinstance(error, asyncio.CancelledError) and (self._stopping or fence in self.bodies.given_up)
 
     def _stop_bodies(self) -> None:
         stopped, self.decider.stopped = self.decider.stopped, []

@@ -82,15 +82,16 @@ def parts(value: object) -> list[tuple[str | int, object]]:
     return []
 
 
-def difference(a: Any, b: Any, path: str) -> tuple[str, object, object] | None:
-    """The first place where two values differ, with both values; NaN is the same as NaN."""
+def difference(a: Any, b: Any, path: str) -> tuple[str, str] | None:
+    """The first place where two values differ, and what became of it, in words; NaN is the same as NaN."""
     try:
         if a is b or a == b or (a != a and b != b and type(a) is type(b)):
             return None
     except Exception:  # noqa: BLE001, S110  an `==` that raises (arrays have one) says no more than an unequal one
         pass
+    before, after = type(a).__name__, type(b).__name__
     if type(a) is not type(b):
-        return path, a, b
+        return path, f"{before} came back as {after}"
     if isinstance(a, BaseModel):
         for left, right in (
             (a.__dict__, b.__dict__),
@@ -102,18 +103,22 @@ def difference(a: Any, b: Any, path: str) -> tuple[str, object, object] | None:
                 return found
         return None
     if isinstance(a, (list, tuple)):
+        if len(a) != len(b):
+            return path, f"{len(a):,} items came back as {len(b):,}"
         a, b = dict(enumerate(a)), dict(enumerate(b))
     elif is_dataclass(a):
         a, b = dict(parts(a)), dict(parts(b))
     elif not isinstance(a, dict):
-        return path, a, b
-    for key in [*a, *(key for key in b if key not in a)]:
-        if key not in a or key not in b:
-            return f"{path}.{key}", a.get(key), b.get(key)
+        return path, f"{before} came back as another value"
+    for key in a:
+        if key not in b:
+            odd = "" if isinstance(key, str) else f", {type(key).__name__}, which is no text,"
+            return path, f"the key {key!r}{odd} did not come back"
         found = difference(a[key], b[key], f"{path}.{key}")
         if found is not None:
             return found
-    return None
+    new = next((key for key in b if key not in a), None)
+    return None if new is None else (path, f"{new!r} came back and was not there before")
 
 
 def clash(old: type[BaseModel], new: type[BaseModel]) -> str:

@@ -27,6 +27,10 @@ C = TypeVar("C", bound=type[BaseModel])
 
 _OPTIONS = "__artifact_type__"
 _CACHED = "__artifact_codec__"
+_PATH = 120
+"""Characters of a path into a payload that an error shows."""
+_DEPTH = 40
+"""How deep the place of an error is looked for; it takes time with the square of it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,12 +74,9 @@ class ArtifactType:
         found = difference(payload, copy, "")
         if found is None:
             return copy, data
-        path, before, after = found
-        change = f"{type(before).__name__} came back as {type(after).__name__}"
-        if type(before) is type(after):
-            change = f"{type(before).__name__} came back as another value"
+        path, change = found
         raise NotRoundTrippable(
-            f"{self.name}{path} does not come back from JSON as it was: {change}. "
+            f"{self.name}{_brief(path)} does not come back from JSON as it was: {change}. "
             "Give the field a type that JSON can hold, or a serializer and a validator that undo each other."
         )
 
@@ -161,7 +162,7 @@ class ArtifactType:
         if isinstance(error, ValidationError):
             where, reason = self._reason(error)
             return NotRoundTrippable(f"{where} does not come back from JSON: {reason}")
-        where = self.name + "".join(f".{part}" for part in self._unwritable(payload))
+        where = self.name + _brief("".join(f".{part}" for part in self._unwritable(payload)))
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return NotRoundTrippable(f"{where} cannot be written as JSON and read back: {reason}.")
 
@@ -170,7 +171,7 @@ class ArtifactType:
         path: list[str | int] = []
         value: object = payload
         above = {id(payload)}
-        while True:
+        while len(path) < _DEPTH:
             for part, inner in parts(value):
                 wanted: object = {part}
                 for outer in reversed(path):
@@ -186,6 +187,7 @@ class ArtifactType:
             if id(value) in above:
                 return path  # it contains itself
             above.add(id(value))
+        return path
 
 
 def artifact_type(
@@ -251,6 +253,11 @@ def _make(model: type[BaseModel]) -> ArtifactType:
         has_work="work_id" in has, has_parent="parent_work_id" in has, has_blocking="blocking_work_ids" in has,
         has_priority="priority" in has, has_phase="phase" in has, has_tags="tags" in has,
     )  # fmt: skip
+
+
+def _brief(path: str) -> str:
+    """A path into a payload, without the middle of one that nobody would read."""
+    return path if len(path) <= _PATH else f"{path[: _PATH // 2]}…{path[-_PATH // 2 :]}"
 
 
 class TypeTable:
