@@ -25,6 +25,7 @@ from stigmergy.blackboard.component import (
 from stigmergy.blackboard.definitions import Limits, Retry
 from stigmergy.blackboard.errors import StigmergyError
 from stigmergy.blackboard.opaque import Opaque
+from stigmergy.blackboard.question import HumanAnswer, HumanQuestion
 from stigmergy.blackboard.report import Report
 from stigmergy.blackboard.types import artifact_type
 from stigmergy.blackboard.view import View, read
@@ -37,6 +38,7 @@ from stigmergy.components import (
     Metrics,
     PhaseStatistics,
     Progress,
+    Questions,
     Tally,
     Vote,
     WorkflowComplete,
@@ -79,6 +81,8 @@ __all__ = [
     "Difference",
     "FunctionAgent",
     "Hold",
+    "HumanAnswer",
+    "HumanQuestion",
     "Implementation",
     "Limits",
     "Metrics",
@@ -90,6 +94,7 @@ __all__ = [
     "PhaseStatistics",
     "Progress",
     "Publish",
+    "Questions",
     "Redrive",
     "Reject",
     "Release",

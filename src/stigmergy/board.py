@@ -13,12 +13,11 @@ from stigmergy.blackboard.decision import Draft
 from stigmergy.blackboard.drafting import draft_of
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import (
-    NotFound,
     PublishError,
     SeedError,
     UseContext,
 )
-from stigmergy.blackboard.events import Activated, Event, Priority, Visibility
+from stigmergy.blackboard.events import Event, Priority, Visibility
 from stigmergy.blackboard.goal import Goal
 from stigmergy.blackboard.owner import Owner
 from stigmergy.blackboard.report import Report, report_of
@@ -26,13 +25,13 @@ from stigmergy.blackboard.rows import decode
 from stigmergy.blackboard.view import ref_in
 from stigmergy.blackboard.where import Filter
 from stigmergy.loop import in_a_loop
-from stigmergy.opening import OpenBoard
 from stigmergy.seeds import read_seeds
+from stigmergy.tending import TendedBoard
 
 M = TypeVar("M", bound=BaseModel)
 
 
-class Blackboard(OpenBoard):
+class Blackboard(TendedBoard):
     """Typed artifacts on a shared log, and the agents that wait for them.
 
     Nothing is opened before the first publish or run, and nothing runs between calls.
@@ -169,46 +168,6 @@ class Blackboard(OpenBoard):
             return await self.run_until_idle(timeout=timeout)
 
         return in_a_loop(both)
-
-    async def cancel(self, *ids: int | str, reason: str = "asked for") -> None:
-        """End activations as cancelled, unless they have ended already; their bodies are stopped.
-
-        Raises:
-            NotFound: one of them is no activation.
-        """
-
-        async def verb(owner: Owner) -> None:
-            found = self._activations(owner, ids)
-            await owner.durable(owner.record(owner.decider.cancel(found, reason, self._clock.now())))
-
-        await self._during(verb)
-
-    def _activations(self, owner: Owner, ids: Iterable[int | str]) -> list[int]:
-        found = list(dict.fromkeys(self._position(id)[0] for id in ids))
-        for id in found:
-            if id not in owner.decider.state.activations and not isinstance(owner.past.event(id), Activated):
-                raise NotFound(f"{id} is no activation. The report names those that are left, as agent@{id}.")
-        return found
-
-    async def retry(self, *ids: int | str) -> None:
-        """Try dead letters again, with the same inputs, in the next run; all of them or none.
-
-        Args:
-            ids: of the activations that ended as dead letters: `33` or `"agent@33"`.
-
-        Raises:
-            NotFound: one of them did not fail, or was tried again already.
-        """
-
-        async def verb(owner: Owner) -> None:
-            found = self._activations(owner, ids)
-            for id in found:
-                owner.decider.redrivable(id)
-            for id in found:
-                owner.record(owner.decider.redrive(id, self._clock.now()))
-            await owner.durable(owner.writer.last)
-
-        await self._during(verb)
 
     async def watch(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """The events after that position as they become durable, until the board is closed.

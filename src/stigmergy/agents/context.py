@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar, cast, get_type_hints, overload
 from pydantic import BaseModel, JsonValue, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
+from stigmergy.agents.asking import Asking
 from stigmergy.agents.request import Request
 from stigmergy.agents.signature import ContextMark
 from stigmergy.agents.threads import in_thread
@@ -24,6 +25,7 @@ from stigmergy.blackboard.job import Job
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 I = TypeVar("I", bound=BaseModel)  # noqa: E741  the instructions' type
 
 Drafting = Callable[..., Draft]
@@ -163,6 +165,38 @@ class Context(ContextMark):
             calling = await desk.calling(job, Calling(key=key, name="sleep", digest=digest, until=until))
         await desk.sleep(job, calling)
         await desk.called(job, calling, Called(activation=job.id, key=key))
+
+    @overload
+    async def ask(
+        self, key: str, what: str, /, *, within: Seconds | None = None, default: bool | None = None
+    ) -> bool: ...
+    @overload
+    async def ask(
+        self, key: str, what: str, /, *, answer: type[T], within: Seconds | None = None, default: T | None = None
+    ) -> T: ...
+    async def ask(
+        self, key: str, what: str, /, *, answer: Any = bool, within: Seconds | None = None, default: Any = None
+    ) -> Any:
+        """Ask a person and wait for the answer, for as long as it takes and over restarts, without keeping a place.
+
+        The body is unwound here and runs again from its start when the answer is there; effects that are recorded
+        are not executed again. An answer that is no `answer` is refused, and the question asked anew.
+
+        Args:
+            key: unique among the effects of this body.
+            what: the question; it must be the same whenever the body comes here.
+            answer: what is expected: a model, an enumeration, or, without it, yes or no.
+            within: seconds to wait for an answer.
+            default: the answer if nobody gave one by then.
+
+        Raises:
+            NotAnswered: nobody answered in time, and there is no default.
+            CallChanged: an earlier attempt asked something else with this key.
+            CallRefused: no component of this board keeps questions.
+        """
+        limit = None if within is None else in_seconds(within, "ctx.ask()")
+        self._announce(key, (), {})
+        return await Asking(self._job, self._drafting, key, what, answer, limit, default).wait()
 
     async def charge(self, key: str, *, cost: Decimal | str = "0", tokens: int = 0) -> None:
         """Book what an effect cost, once, however often the body is tried: for limits, costs and the report.

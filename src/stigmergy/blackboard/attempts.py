@@ -20,7 +20,7 @@ from stigmergy.blackboard.decision import Draft
 from stigmergy.blackboard.definitions import ONCE, AgentSpec
 from stigmergy.blackboard.errors import BrokenOff, StigmergyError, StoreError
 from stigmergy.blackboard.events import ErrorInfo, Event
-from stigmergy.blackboard.job import Desk, Worker, job_of
+from stigmergy.blackboard.job import Desk, Job, Worker, job_of
 from stigmergy.blackboard.records import Activation
 from stigmergy.blackboard.stores.base import Reader
 
@@ -130,10 +130,11 @@ class Attempts:
         owner = self._owner
         spec = owner.decider.index.agents[a.agent]
         id, fence = a.id, a.fence
+        job = job_of(a, spec, owner.desk)
         started = perf_counter()
         try:
             context = self._context.copy()
-            body = self.worker.perform(job_of(a, spec, owner.desk))
+            body = self.worker.perform(job)
             try:
                 waits_for = context.run(body.send, None)
             except StopIteration as returned:
@@ -145,18 +146,21 @@ class Attempts:
             seconds = perf_counter() - started
             events = owner.decider.complete(id, fence, drafts, seconds, owner.clock.now(), spec.retry)
         except BaseException as error:  # noqa: BLE001  whatever a body raises, it is the activation that failed
-            events = self._failed(id, fence, spec, error, perf_counter() - started)
+            events = self._failed(job, spec, error, perf_counter() - started)
         self._bodies.ended(a.agent, fence)
         if owner.writer.failed is None:
             owner.record(events)
 
-    def _failed(self, id: int, fence: int, spec: AgentSpec, error: BaseException, seconds: float) -> list[Event]:
+    def _failed(self, job: Job, spec: AgentSpec, error: BaseException, seconds: float) -> list[Event]:
         owner = self._owner
         if isinstance(error, BrokenOff) or (isinstance(error, StoreError) and error.reader is owner.reader):
             owner.writer.fail(error)  # a board that cannot be read is not the body's failure
         if owner.writer.failed is not None:
             return []
-        now = owner.clock.now()
+        id, fence, now = job.id, job.fence, owner.clock.now()
+        if job.suspended and not isinstance(error, Exception):
+            info = ErrorInfo("Suspended", "it waits for an answer")
+            return owner.decider.fail(id, fence, info, seconds, now, ONCE, "interrupted")
         if owner.wanted(fence, error):
             info = ErrorInfo("Interrupted", "the run was stopped")
             return owner.decider.fail(id, fence, info, seconds, now, ONCE, "interrupted")

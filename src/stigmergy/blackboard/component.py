@@ -198,3 +198,10 @@ class Component(Generic[S]):
     def alarm(self, state: S, /) -> float | None:
         """Log time at which `Rang` is to be recorded for this component; asked when its state changed."""
         return None
+
+    def waiting(self, state: S, /) -> str:
+        """What it waits for from the world outside, "" if nothing; asked when nothing is left to run.
+
+        A run that ends while somebody waits for the world ends as `waiting`, and neither as idle nor in a deadlock.
+        """
+        return ""

@@ -269,6 +269,8 @@ class Decider(Running):
             return "budget", next(iter(self.parked.values()))
         if self.observers.faulted:
             return "component_failed", ", ".join(sorted(self.observers.faulted))
+        if asked := self._waits_outside():
+            return asked
         due = self.timers.work()
         if due:
             return "waiting", f"{len(due)} for a deadline, the next in {due[0].due - state.at:.1f} s"
@@ -278,6 +280,17 @@ class Decider(Running):
             why = f"work {first.blockers[0]!r}" if first.blockers else f"{first.held_by}: {first.reason}"
             return "deadlock", f"{len(stuck)} can never start; {first.agent}@{first.id} waits for {why}"
         return "idle", ""
+
+    def _waits_outside(self) -> tuple[Reason, str] | None:
+        """Whether some component waits for the world outside."""
+        for c in self.observers.components.values():
+            try:
+                detail = c.waiting(self.observers.states[c.name])
+            except Exception as error:  # noqa: BLE001  user code: it is the reason why the run ends
+                return "component_failed", f"{c.name}: waiting() raised {type(error).__name__}: {error}"
+            if detail:
+                return "waiting", detail
+        return None
 
     def idle(self, reason: Reason, detail: str, now: float) -> list[Event]:
         """Announce that nothing is left to do; components may add work."""

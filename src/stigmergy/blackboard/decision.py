@@ -96,6 +96,8 @@ class Origin:
 
 
 OUTSIDE = Origin("outside")
+PERSON = Origin("person", system=True)
+"""Of answers: they come from outside, but are no seeds."""
 
 
 def request_of(a: Activation) -> cp.ActivationRequest:

@@ -127,6 +127,10 @@ class LocalDesk:
         await owner.durable(last)
         return [e.seq for e in events if isinstance(e, Published) and e.cause == job.id]
 
+    def watched(self, type_name: str) -> bool:
+        """Whether some component observes artifacts of this type."""
+        return self._owner.decider.observers.watches(type_name)
+
     def lingering(self, job: Job) -> Callable[[], None]:
         """A body that cannot be stopped keeps its place until it has ended."""
         return self._owner.bodies.lingers(job.agent.name)

@@ -12,11 +12,11 @@ StigmergyError
 ├── BoardError             the board cannot do this now
 │   ├── BoardClosed, BoardBroken, OutcomeUnknown, BrokenOff, UseContext, WrongLoop
 ├── CallError              a journaled effect was misused
-│   ├── DuplicateCall, CallChanged, NotJournalable, CallRefused
+│   ├── DuplicateCall, CallChanged, NotJournalable, CallRefused, NotAnswered
 ├── BodyError              a body could not run to its end
 │   ├── ProcessDied, NotSendable
 ├── QueryError             a read found something else than it asked for
-│   ├── NotFound, NotExactlyOne
+│   ├── NotFound, NotExactlyOne, NotAChoice
 └── RunFailed              `report.raise_for_failures()`: chains the first failure
 """
 
@@ -210,6 +210,10 @@ class CallRefused(CallError):
     """A component denied an effect."""
 
 
+class NotAnswered(CallError):
+    """Nobody answered a question in time, and it has no default."""
+
+
 class BodyError(StigmergyError):
     """A body could not run to its end."""
 
@@ -232,6 +236,10 @@ class NotFound(QueryError):
 
 class NotExactlyOne(QueryError):
     """One artifact was asked for and none or several were found."""
+
+
+class NotAChoice(QueryError):
+    """A question was answered with something that is none of its answers."""
 
 
 class RunFailed(StigmergyError):

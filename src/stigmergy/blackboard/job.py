@@ -54,6 +54,10 @@ class Desk(Protocol):
         """Publish on behalf of an activation that still runs; returns ids when they are durable."""
         ...
 
+    def watched(self, type_name: str) -> bool:
+        """Whether some component observes artifacts of this type."""
+        ...
+
     def lingering(self, job: "Job") -> Callable[[], None]:
         """Say that the body cannot be stopped; the result is to be called, from any thread, when it has ended."""
         ...
@@ -75,6 +79,12 @@ class Job:
     claimed_at: float
     redriven: int
     desk: Desk
+    suspended: bool = False
+    """Its body is unwound, because it waits for an answer; that is no failure."""
+
+
+class Suspended(BaseException):
+    """Unwinds a body that waits for an answer. No `except Exception` stops it."""
 
 
 class Worker(Protocol):

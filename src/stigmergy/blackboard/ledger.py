@@ -10,11 +10,13 @@ from decimal import Decimal
 from math import frexp
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.events import ErrorInfo, Event, Outcome, Reason
+from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
 from stigmergy.blackboard.tree import Growth
+from stigmergy.blackboard.types import type_of
 
 KEPT = 1_000
 """How many of the first, and how many of the last, a sample keeps."""
@@ -101,6 +103,18 @@ class Refused:
 
 
 @dataclass(slots=True)
+class Question:
+    """A question to a person that has no answer; `until` is log time."""
+
+    id: int
+    what: str
+    choices: list[JsonValue]
+    about: int
+    by: str
+    until: float | None
+
+
+@dataclass(slots=True)
 class Column:
     """The books of one agent; `spent` counts the seconds of `timed` attempts, in buckets by size."""
 
@@ -175,6 +189,7 @@ class Ledger:
     running: dict[int, _Open] = field(default_factory=dict)
     held: dict[int, Orphan] = field(default_factory=dict)
     ended: dict[int, str] = field(default_factory=dict)
+    questions: dict[int, Question] = field(default_factory=dict)
     growth: Growth = field(default_factory=Growth)
 
     def apply(self, event: Event) -> None:
@@ -217,10 +232,26 @@ class Ledger:
 
     def _published(self, e: ev.Published) -> None:
         self.growth.published(e)
+        if e.type in _ABOUT_QUESTIONS:
+            self._asked_or_answered(e)
         if e.held_by:
             self.held[e.seq] = Orphan(e.seq, e.type, e.producer, e.phase, e.self_skipped)
         elif e.unserved or e.self_skipped:
             self._left(Orphan(e.seq, e.type, e.producer, e.phase, e.self_skipped), unserved=e.unserved)
+
+    def _asked_or_answered(self, e: ev.Published) -> None:
+        if e.type == _QUESTION:
+            q = HumanQuestion.model_validate_json(e.payload)
+            until = None if q.within is None else e.at + q.within
+            self.questions[e.seq] = Question(e.seq, q.what, list(q.choices), q.about, e.producer, until)
+        else:
+            id = HumanAnswer.model_validate_json(e.payload).question
+            if e.key == answer_key(id):
+                self.questions.pop(id, None)
+
+    def _nobody_asks(self, about: int) -> None:
+        for id in [q.id for q in self.questions.values() if q.about == about]:
+            del self.questions[id]
 
     def _released(self, e: ev.Released) -> None:
         orphan = self.held.pop(e.cause, None)
@@ -253,6 +284,8 @@ class Ledger:
         a = self.running.pop(e.cause, None)
         if a is None:
             return
+        if self.questions:
+            self._nobody_asks(e.cause)
         self.done += 1
         column = self.agents.get(a.agent) or self._column(a.agent)
         column.done += 1
@@ -275,6 +308,8 @@ class Ledger:
         if a is None:
             return
         self.growth.ended(e)
+        if self.questions:
+            self._nobody_asks(e.cause)
         self._count(e.outcome, self._column(a.agent), 1)
         ending = Ending(e.cause, a.agent, a.inputs, e.outcome, e.reason, e.error, a.attempts)
         (self.dead_letters if e.outcome == "dead_letter" else self.put_aside).add(e.cause, ending)
@@ -285,6 +320,7 @@ class Ledger:
     def _redriven(self, e: ev.Redriven) -> None:
         """What had failed is open again, as a new activation that is not counted as another."""
         self.activations -= 1
+        self._nobody_asks(e.cause)
         ending = (self.dead_letters if e.outcome == "dead_letter" else self.put_aside).remove(e.cause)
         agent = ending.agent if ending is not None else self.ended.get(e.cause)
         self._count(e.outcome, self._column(agent) if agent is not None else Column(""), -1)
@@ -364,4 +400,6 @@ _FOLDS: dict[type[Event], Callable[[Ledger, Any], None]] = {
     ev.Redriven: Ledger._redriven, ev.Recalled: Ledger._recalled, ev.Opened: Ledger._opened,
     ev.Enrolled: Ledger._enrolled, ev.Faulted: Ledger._faulted, ev.Idled: Ledger._idled, ev.Closed: Ledger._closed,
 }  # fmt: skip
+_QUESTION = type_of(HumanQuestion).name
+_ABOUT_QUESTIONS = frozenset((_QUESTION, type_of(HumanAnswer).name))
 _LEDGER = TypeAdapter(Ledger)

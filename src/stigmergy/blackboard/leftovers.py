@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from pydantic import JsonValue
+
 from stigmergy.blackboard.definitions import Subscription
 from stigmergy.blackboard.events import ErrorInfo
 from stigmergy.blackboard.ledger import Ledger
@@ -23,7 +25,7 @@ def next_command(store: str, verb: str, *arguments: object) -> str:
     """What to type next: a command for a file, a call for a board in memory."""
     if store == "memory":
         call = f"board.{verb}({', '.join(repr(a) for a in arguments)})"
-        return f"await {call}" if verb == "retry" else call
+        return f"await {call}" if verb in ("retry", "answer") else call
     return " ".join(["stigmergy", verb, shlex.quote(store), *(shlex.quote(str(a)) for a in arguments)])
 
 
@@ -50,6 +52,35 @@ class DeadLetter:
     def command(self, store: str) -> str:
         """What to do next."""
         return next_command(store, "retry", self.activation)
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A question to a person; `until` is log time, and what is asked for is one of the choices, if there are any."""
+
+    kind: ClassVar[str] = "question"
+    id: int
+    by: str
+    about: int
+    what: str
+    choices: tuple[JsonValue, ...]
+    until: float | None
+
+    def line(self) -> str:
+        """Who asks what."""
+        choices = f" ({', '.join(_written(c) for c in self.choices)})" if self.choices else ""
+        until = f" until {when(self.until)}" if self.until is not None else ""
+        return f"HumanQuestion@{self.id} by {self.by}: {short(self.what, 72)}{choices}{until}"
+
+    def command(self, store: str) -> str:
+        """What to do next."""
+        if store == "memory":
+            return next_command(store, "answer", self.id, self.choices[0] if self.choices else ...)
+        return next_command(store, "answer", self.id, _written(self.choices[0]) if self.choices else "field=value")
+
+
+def _written(choice: JsonValue) -> str:
+    return str(choice).lower() if isinstance(choice, bool) else str(choice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +248,7 @@ class PutAside:
         return f"{self.subject}{': ' + short(self.reason, 72) if self.reason else ''}{times}"
 
 
-Leftover = DeadLetter | NoConsumer | WaitingJoin | Blocked | HeldBack | Due | Unfinished | FailedComponent
+Leftover = Unanswered | DeadLetter | NoConsumer | WaitingJoin | Blocked | HeldBack | Due | Unfinished | FailedComponent
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +256,7 @@ class Leftovers:
     """Everything that is left; of each kind at most a thousand (the first and last thousand of dead letters and of
     what nobody took) are listed, and `count` is of all."""
 
+    questions: tuple[Unanswered, ...] = ()
     dead_letters: tuple[DeadLetter, ...] = ()
     failed_components: tuple[FailedComponent, ...] = ()
     no_consumer: tuple[NoConsumer, ...] = ()
@@ -238,8 +270,8 @@ class Leftovers:
     def by_kind(self) -> list[tuple[Leftover, ...]]:
         """The kinds of which there are any, the gravest first."""
         kinds: list[tuple[Leftover, ...]] = [
-            self.dead_letters, self.failed_components, self.no_consumer, self.waiting, self.blocked, self.held,
-            self.due, self.unfinished,
+            self.questions, self.dead_letters, self.failed_components, self.no_consumer, self.waiting, self.blocked,
+            self.held, self.due, self.unfinished,
         ]  # fmt: skip
         return [kind for kind in kinds if kind]
 
@@ -261,18 +293,31 @@ def left_on(
     def names(ids: Iterable[int]) -> tuple[str, ...]:
         return tuple(name(i) for i in ids)
 
-    if not (state.activations or state.waiting or state.held or state.faulted or ledger.dead or ledger.orphans.count):
+    if not (
+        state.activations
+        or state.waiting
+        or state.held
+        or state.faulted
+        or ledger.dead
+        or ledger.orphans.count
+        or ledger.questions
+    ):
         return Leftovers()
     dead = tuple(
         DeadLetter(e.activation, e.agent, names(e.inputs), e.error, e.reason, e.attempts) for e in ledger.dead_letters
     )
     orphans = tuple(NoConsumer(o.id, o.type, o.phase, tuple(o.self_skipped)) for o in ledger.orphans)
     blocked = [a for a in state.activations.values() if a.status == "blocked"]
-    held = [a for a in state.activations.values() if a.status == "held"]
+    asking = {q.about for q in ledger.questions.values()}
+    held = [a for a in state.activations.values() if a.status == "held" and a.id not in asking]
     waiting = _waiting(state, subscriptions or {}, names)
     due = _due(state)
     unfinished = _unfinished(state)
+    questions = list(ledger.questions.values())
     return Leftovers(
+        questions=tuple(
+            Unanswered(q.id, q.by, q.about, q.what, tuple(q.choices), q.until) for q in questions[:LISTED]
+        ),
         dead_letters=dead,
         failed_components=tuple(FailedComponent(c, ledger.faulted.get(c)) for c in state.faulted),
         no_consumer=orphans,
@@ -284,8 +329,8 @@ def left_on(
         ),
         due=tuple(sorted(due, key=lambda d: d.at)[:LISTED]),
         unfinished=tuple(unfinished),
-        count=ledger.dead + ledger.orphans.count + len(state.faulted) + len(state.groups) + len(blocked) + len(held)
-        + len(state.held) + len(due) + len(unfinished),
+        count=len(questions) + ledger.dead + ledger.orphans.count + len(state.faulted) + len(state.groups)
+        + len(blocked) + len(held) + len(state.held) + len(due) + len(unfinished),
     )  # fmt: skip
 
 

@@ -81,6 +81,10 @@ class Observers:
                 found = [*found, *(c for c in by_type if c not in found)]
         return found
 
+    def watches(self, type_name: str) -> bool:
+        """Whether a component asks for artifacts of this type."""
+        return type_name in self._by_type
+
     def step(
         self, event: Event, artifact: Callable[[], Artifact[Any]] | None, activation: ActivationRequest | None
     ) -> tuple[Seen | None, Iterable[AnyComponent], list[tuple[str, ErrorInfo]]]:

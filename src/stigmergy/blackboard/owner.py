@@ -17,7 +17,7 @@ from stigmergy.blackboard.attempts import WINDOW, Attempts
 from stigmergy.blackboard.bodies import Bodies
 from stigmergy.blackboard.clock import Clock
 from stigmergy.blackboard.decider import Decider
-from stigmergy.blackboard.decision import Draft
+from stigmergy.blackboard.decision import OUTSIDE, Draft, Origin
 from stigmergy.blackboard.desk import LocalDesk
 from stigmergy.blackboard.errors import BoardBroken, OutcomeUnknown
 from stigmergy.blackboard.events import Event, Published, Rang, Reason
@@ -139,13 +139,13 @@ class Owner:
         except Exception as error:
             raise self.broken() from error
 
-    async def publish(self, drafts: Sequence[Draft]) -> list[int]:
+    async def publish(self, drafts: Sequence[Draft], origin: Origin = OUTSIDE) -> list[int]:
         """Publish from outside, all or none; ids of the new artifacts when they are durable."""
         if self.writer.failed is not None:
             raise self.broken() from self.writer.failed
         while self._quiet is not None and self.writer.behind > 2 * WINDOW:
             await self.durable(self.writer.last - WINDOW)
-        events = self.decider.publish(drafts, self.clock.now())
+        events = self.decider.publish(drafts, self.clock.now(), origin)
         last = self.record(events)
         if self._quiet is not None:
             self.pump()

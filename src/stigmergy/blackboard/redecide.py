@@ -17,7 +17,7 @@ from stigmergy.blackboard.agenda import Agenda
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.artifacts import envelope
 from stigmergy.blackboard.decider import Decider
-from stigmergy.blackboard.decision import Draft
+from stigmergy.blackboard.decision import OUTSIDE, PERSON, Draft
 from stigmergy.blackboard.definitions import ONCE, Limits
 from stigmergy.blackboard.drafting import draft_of
 from stigmergy.blackboard.enrolment import Enrolment
@@ -184,7 +184,7 @@ class Redecider(Decider):
                 retry = self.index.agents[a.agent].retry
                 return self.complete(a.id, a.fence, drafts, first.seconds, now, retry)
             case ev.Published(cause=0):
-                return self.publish(drafts, now)
+                return self.publish(drafts, now, PERSON if first.system else OUTSIDE)
             case ev.Published():
                 return self.publish(drafts, now, self.origin_of(first.cause))
             case ev.Calling():
@@ -329,7 +329,7 @@ def enrolments(recorded: Sequence[Event]) -> list[Enrolment]:
 
 def given(recorded: Sequence[Event]) -> list[Published]:
     """What a decision published from outside or out of a body; the rest follows from it."""
-    return [e for e in recorded if isinstance(e, Published) and not e.system]
+    return [e for e in recorded if isinstance(e, Published) and not (e.system and e.cause)]
 
 
 UNREAD = Opaque(None)

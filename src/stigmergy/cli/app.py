@@ -1,11 +1,10 @@
 """The commands."""
 
-import asyncio
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +12,13 @@ import typer
 
 from stigmergy.agents.roster import Roster
 from stigmergy.blackboard.definitions import Limits
-from stigmergy.blackboard.errors import BoardError, StigmergyError, StoreError
+from stigmergy.blackboard.errors import StoreError
 from stigmergy.blackboard.report import Report
 from stigmergy.blackboard.text import number
 from stigmergy.blackboard.view import read
 from stigmergy.board import Blackboard
+from stigmergy.cli import mending
+from stigmergy.cli.errors import errors
 from stigmergy.cli.loading import load, parse_limits
 from stigmergy.cli.looking import (
     artifact_lines,
@@ -80,29 +81,6 @@ def _options(
     pass
 
 
-@contextmanager
-def _errors(*, traceback: bool = False, hint: str = "") -> Iterator[None]:
-    """Errors as one line on stderr and an exit code."""
-    try:
-        yield
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        typer.echo(f"interrupted.{hint}", err=True)
-        raise typer.Exit(130) from None
-    except BrokenPipeError:
-        sys.stderr.close()
-        raise typer.Exit(0) from None
-    except StigmergyError as error:
-        if traceback:
-            raise
-        typer.echo(f"{error.code}: {error}", err=True)
-        raise typer.Exit(3 if isinstance(error, StoreError | BoardError) else 2) from None
-    except (OSError, ValueError) as error:
-        if traceback:
-            raise
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
-        raise typer.Exit(2) from None
-
-
 @app.command()
 def run(
     target: Target, seed: SeedFiles = [], seed_type: SeedType = None, store: Store = None,  # noqa: B006
@@ -110,7 +88,7 @@ def run(
     as_json: Json = False, quiet: Quiet = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
     """Publish seeds and run until nothing is left to do; then print what happened and what is left."""
-    with _errors(traceback=traceback, hint=_resume_hint(target, store)):
+    with errors(traceback=traceback, hint=_resume_hint(target, store)):
         board = _board(load(target, settings), store, limit)
         report = _go(board, seed, seed_type, timeout=timeout, quiet=quiet)
         _finish(report, as_json=as_json, quiet=quiet)
@@ -122,7 +100,7 @@ def resume(
     as_json: Json = False, quiet: Quiet = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
     """Go on with a board file: what was interrupted, stopped by a limit, or published meanwhile."""
-    with _errors(traceback=traceback, hint=_resume_hint(target, store)):
+    with errors(traceback=traceback, hint=_resume_hint(target, store)):
         if not store.exists():
             raise StoreError(f"{store} does not exist. Start with: stigmergy run {shlex.quote(target)} --seed …")
         board = _board(load(target, settings), store, limit)
@@ -136,7 +114,7 @@ def publish(
     quiet: Quiet = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
     """Publish seeds on a board file and run nothing."""
-    with _errors(traceback=traceback):
+    with errors(traceback=traceback):
         board = _board(load(target, settings), store, [])
         _go(board, seed, seed_type, timeout=None, quiet=quiet, running=False)
         if not quiet:
@@ -146,7 +124,7 @@ def publish(
 @app.command()
 def check(target: Target, settings: SetList = [], traceback: Traceback = False) -> None:  # noqa: B006
     """Load a file and check all definitions; list the agents and what they consume and publish."""
-    with _errors(traceback=traceback):
+    with errors(traceback=traceback):
         roster = load(target, settings)
         for agent in roster.agents:
             agent.validate(has_model=roster.model is not None)
@@ -172,7 +150,7 @@ def show(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show what happened and what is left; or artifacts, of a TYPE or all; or the tree of the work."""
-    with _errors(), read(store) as board:
+    with errors(), read(store) as board:
         view = board if at is None else board.at(moment(at))
         if tree:
             _print(tree_lines(view, limit or sys.maxsize))
@@ -195,7 +173,7 @@ def tail(
     as_json: Json = False,
 ) -> None:
     """Print the last events of the log."""
-    with _errors(), read(store) as view:
+    with errors(), read(store) as view:
         start = view.last if after is None else after
         _print(event_lines(last_events(view, count) if after is None else view.events(after), as_json=as_json))
         if following:
@@ -213,7 +191,7 @@ def why(
     as_json: Json = False,
 ) -> None:
     """Explain an artifact or an activation: everything it rests on, back to the seeds."""
-    with _errors(), read(store) as view:
+    with errors(), read(store) as view:
         proof = (view if at is None else view.at(moment(at))).why(artifact)
         typer.echo(proof.to_prov() if prov else proof.to_json() if as_json else str(proof))
 
@@ -229,7 +207,7 @@ def why_not(
     as_json: Json = False,
 ) -> None:
     """Explain why an agent did not run on an artifact, or what came of it; with FILE, down to the test that failed."""
-    with _errors(), read(store) as file:
+    with errors(), read(store) as file:
         view = file if target is None else informed(file, load(target, settings))
         answer = (view if at is None else view.at(moment(at))).why_not(agent, artifact)
         typer.echo(answer.to_json() if as_json else str(answer))
@@ -242,7 +220,7 @@ def replay(
     as_json: Json = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
     """Decide a recorded run again with the definitions of FILE; if they differ, print where and exit with 1."""
-    with _errors(traceback=traceback), read(store) as view:
+    with errors(traceback=traceback), read(store) as view:
         found = replayed(view, load(target, settings), until=until)
         typer.echo(found.to_json() if as_json else str(found))
         raise typer.Exit(0 if found.ok else 1)
@@ -254,7 +232,7 @@ def retry(
     activation: Annotated[list[str], typer.Argument(metavar="ID...", help="Dead letters: 33 or agent@33.")],
 ) -> None:
     """Try dead letters again, with the same inputs, when the board is resumed."""
-    with _errors():
+    with errors():
         with read(store) as view:
             ids = [view.why(a).steps[0].id for a in activation]
         in_a_loop(lambda: again(Blackboard(store), ids))
@@ -263,13 +241,16 @@ def retry(
         )
 
 
+app.command()(mending.answer)
+
+
 @app.command()
 def graph(
     store: Board,
     output: Annotated[Path | None, typer.Option("-o", help=".svg, .html, .mmd or .dot; without it, Mermaid.")] = None,
 ) -> None:
     """Draw what emerged: which agents consumed and published what, how often."""
-    with _errors(), read(store) as view:
+    with errors(), read(store) as view:
         picture = view.graph()
         if output is None:
             typer.echo(picture.mermaid(), nl=False)
@@ -283,7 +264,7 @@ def export(
     output: Annotated[Path | None, typer.Option("-o", help="A .jsonl file; without it, stdout.")] = None,
 ) -> None:
     """Write what was published as a stream that can be played again."""
-    with _errors(), read(store) as view:
+    with errors(), read(store) as view:
         if output is None:
             write_stream(view, sys.stdout)
             return

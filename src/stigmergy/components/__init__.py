@@ -4,6 +4,7 @@ from stigmergy.components.completion import Completion, WorkflowComplete, every_
 from stigmergy.components.consensus import Consensus
 from stigmergy.components.costs import Costs
 from stigmergy.components.progress import Progress
+from stigmergy.components.questions import Questions
 from stigmergy.components.statistics import Metrics, PhaseStatistics, WorkflowMetrics
 from stigmergy.components.voting import Rule, Tally, Vote
 
@@ -14,6 +15,7 @@ __all__ = [
     "Metrics",
     "PhaseStatistics",
     "Progress",
+    "Questions",
     "Rule",
     "Tally",
     "Vote",

@@ -145,6 +145,9 @@ class _HandDesk:
         self.published_payloads += [draft.payload for draft in drafts]
         return [self._next() for _ in drafts]
 
+    def watched(self, type_name: str) -> bool:
+        return True
+
     def lingering(self, job: Job) -> Any:
         raise NotImplementedError  # bodies called by hand run where they are called
 

@@ -1,0 +1,52 @@
+"""A question to a person, and its answer: both are artifacts, so that what was asked and said stays on the log."""
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+class HumanQuestion(BaseModel):
+    """Somebody waits for a person to decide; `board.answer` or `stigmergy answer` gives the answer.
+
+    Attributes:
+        what: the question.
+        answer: the JSON schema of the answer.
+        within: seconds after publication until the default counts; None = it waits as long as it takes.
+        default: the answer then; None = there is none, and whoever asked is told that nobody answered.
+        about: the activation that asks, or that failed.
+        refused: why the answer before was none.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    what: str
+    answer: dict[str, JsonValue] = Field(default_factory=dict)
+    within: float | None = None
+    default: JsonValue = None
+    about: int = 0
+    refused: str = ""
+
+    @property
+    def choices(self) -> tuple[JsonValue, ...]:
+        """The answers to choose from, if it is one of a few."""
+        if self.answer.get("type") == "boolean":
+            return (True, False)
+        few = self.answer.get("enum")
+        return tuple(few) if isinstance(few, list) else ()
+
+
+class HumanAnswer(BaseModel):
+    """What was answered, and by whom: a "person", an agent, or the "deadline", when the default counts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    question: int
+    value: JsonValue = None
+    by: str = ""
+
+
+DEADLINE = "deadline"
+"""Who answers when nobody did in time."""
+
+
+def answer_key(question: int) -> str:
+    """The key of the answer, so that there is only one."""
+    return f"answer/{question}"
