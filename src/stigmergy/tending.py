@@ -1,19 +1,20 @@
 """What people do to a board: answer its questions, and see to what failed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 from pydantic import BaseModel, JsonValue
-from pydantic_core import to_jsonable_python
+from pydantic_core import from_json, to_json, to_jsonable_python
 
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.artifacts import envelope
 from stigmergy.blackboard.decision import PERSON
 from stigmergy.blackboard.drafting import draft_of
-from stigmergy.blackboard.errors import KeyReused, NotAChoice, NotFound
+from stigmergy.blackboard.errors import KeyReused, NotAChoice, NotFound, UnknownField
 from stigmergy.blackboard.events import Activated, Published
 from stigmergy.blackboard.owner import Owner
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
+from stigmergy.blackboard.redriving import Edits
 from stigmergy.blackboard.types import type_of
 from stigmergy.opening import OpenBoard
 
@@ -83,11 +84,56 @@ class TendedBoard(OpenBoard):
                 raise NotFound(f"{id} is no activation. The report names those that are left, as agent@{id}.")
         return found
 
-    async def retry(self, *ids: int | str) -> None:
-        """Try dead letters again, with the same inputs, in the next run; all of them or none.
+    async def retry(self, *ids: int | str, edited: BaseModel | Mapping[str, JsonValue] | None = None) -> None:
+        """Try dead letters again in the next run, or in this one; all of them or none.
 
         Args:
             ids: of the activations that ended as dead letters: `33` or `"agent@33"`.
+            edited: what is to be other than it was: a payload in the place of the input of its type, or fields, which
+                replace those of that name in every input that has them.
+
+        Raises:
+            NotFound: one of them did not fail, or was tried again already.
+            UnknownField: none of its inputs has such a field, or is of that type.
+        """
+
+        async def verb(owner: Owner) -> None:
+            found = self._activations(owner, ids)
+            edits = {id: self._edits(owner, id, edited) for id in found}
+            for id in found:
+                owner.record(owner.decider.redrive(id, self._clock.now(), edits=edits[id]))
+            if owner.running:
+                owner.pump()
+            await owner.durable(owner.writer.last)
+
+        await self._during(verb)
+
+    def _edits(self, owner: Owner, id: int, edited: BaseModel | Mapping[str, JsonValue] | None) -> Edits:
+        """What is changed in which inputs of a dead letter."""
+        old, _ = owner.decider.redrivable(id)
+        if edited is None:
+            return {}
+        inputs = owner.decider.inputs_of(old)
+        if isinstance(edited, BaseModel):
+            draft = draft_of(self._table, edited)
+            same = [p.seq for p in inputs if p.type == draft.type]
+            if len(same) != 1:
+                which = ", ".join(f"{p.type}@{p.seq}" for p in inputs)
+                raise UnknownField(f"{old.agent}@{id} has {len(same)} inputs of type {draft.type} among {which}.")
+            return {same[0]: from_json(draft.data)}
+        edits = owner.decider.edits_of(id, edited)
+        unknown = [name for name in edited if not any(name in fields for fields in edits.values())]
+        if unknown:
+            which = ", ".join(f"{p.type}@{p.seq}" for p in inputs)
+            raise UnknownField(f"no input of {old.agent}@{id} has a field {unknown[0]!r}: {which}.")
+        for p in inputs:
+            if p.seq in edits and self._table.get(p.type) is not None:
+                data = to_json({**from_json(p.payload), **edits[p.seq]})
+                self._table.decode(p.type, p.version, data)  # refused here rather than in the body
+        return edits
+
+    async def discard(self, *ids: int | str, reason: str) -> None:
+        """Give dead letters up, all of them or none: they count as skipped, with the reason, and nobody tries them.
 
         Raises:
             NotFound: one of them did not fail, or was tried again already.
@@ -98,7 +144,9 @@ class TendedBoard(OpenBoard):
             for id in found:
                 owner.decider.redrivable(id)
             for id in found:
-                owner.record(owner.decider.redrive(id, self._clock.now()))
+                owner.record(owner.decider.discard(id, reason, self._clock.now()))
+            if owner.running:
+                owner.pump()
             await owner.durable(owner.writer.last)
 
         await self._during(verb)

@@ -5,12 +5,12 @@ no randomness and does no IO: what it needs to know is in the log. Its state is 
 so that it survives a restart, a rewind and a replay.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from typing_extensions import TypeVar
 
 from stigmergy.blackboard.artifact import Artifact
@@ -66,12 +66,27 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Redrive:
-    """Open a dead letter again."""
+    """Open a dead letter again.
+
+    Attributes:
+        agent: who is to try, with the same inputs; by default the one that failed.
+        edited: fields of its inputs that are to be others, in every input that has a field of that name.
+    """
 
     id: int
+    agent: str = ""
+    edited: Mapping[str, JsonValue] | None = None
 
 
-Reaction = Publish | Release | Withdraw | Close | Cancel | Redrive
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Give a dead letter up: it counts as skipped, and no longer as failed."""
+
+    id: int
+    reason: str
+
+
+Reaction = Publish | Release | Withdraw | Close | Cancel | Redrive | Discard
 
 
 @dataclass(frozen=True, slots=True)

@@ -361,6 +361,9 @@ class Decider(Running):
                 if reaction.id in self.state.activations:
                     self._end(reaction.id, "cancelled", f"{origin.producer}: {reaction.reason}")
             case cp.Redrive():
-                self._redrive(reaction.id)
+                edits = self.edits_of(reaction.id, reaction.edited or {})
+                self._redrive(reaction.id, edits, reaction.agent, origin.producer)
+            case cp.Discard():
+                self._discard(reaction.id, f"{origin.producer}: {reaction.reason}")
             case _:
                 raise TypeError(f"react() gave {reaction!r}, which is no reaction")

@@ -66,10 +66,12 @@ class LocalDesk:
         """The activation and the dead letters that it repeats, newest first."""
         ids, before = [job.id], job.redriven
         while before:
-            ids.append(before)
             row = self._owner.reader.event(before)
             event = decode(row) if row is not None else None
-            before = event.redriven if isinstance(event, Activated) else 0
+            if not isinstance(event, Activated) or event.agent != job.agent.name or event.inputs != job.inputs:
+                break  # what another agent did, or did with other inputs, is no effect of this body
+            ids.append(before)
+            before = event.redriven
         return ids
 
     def recorded(self, job: Job) -> dict[str, tuple[Calling, Called | None]]:

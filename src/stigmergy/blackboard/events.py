@@ -135,6 +135,7 @@ class Published(Event):
         self_skipped: agents that would have taken it but published it themselves.
         unserved: its type has consumers, or it came from outside, and nobody took it.
         system: published by a component; offered only to subscriptions that name the type.
+        replaces: the input in whose place a dead letter that is tried again gets this; it is offered to nobody else.
     """
 
     type: str = ""
@@ -160,6 +161,7 @@ class Published(Event):
     system: bool = False
     digest: str = ""
     payload: RawJson = b""
+    replaces: int = 0
 
     payload_of: ClassVar[bool] = True
 

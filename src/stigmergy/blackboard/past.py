@@ -119,7 +119,7 @@ class RecentPast:
         published += [e for e in self._published.values() if e.type in types and e.seq > max(after, durable)]
         releases = [decode(row) for row in self._reader.events(after, kinds=("Released",))]
         releases += [e for e in self._young if isinstance(e, Released) and e.seq > max(after, durable)]
-        offered = {e.seq: e for e in published if isinstance(e, Published) and not e.held_by}
+        offered = {e.seq: e for e in published if isinstance(e, Published) and not e.held_by and not e.replaces}
         for release in releases:
             event = self.event(release.cause)
             if isinstance(event, Published) and event.type in types:

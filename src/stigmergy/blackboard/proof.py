@@ -164,6 +164,8 @@ def _publication(reader: Reader, event: ev.Published, until: int | None) -> str:
         return "from outside" + held
     if isinstance(cause, ev.Activated):
         return f"by {cause.agent}@{cause.seq}{_joined(cause)}: {_course(reader, cause, until)}" + held
+    if event.replaces:
+        return f"by {event.producer}, in the place of {event.replaces}"
     return f"by {event.producer}, following {type(cause).__name__}@{cause.seq}" + held
 
 

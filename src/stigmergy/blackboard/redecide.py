@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import from_json
 
 from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
@@ -27,6 +28,7 @@ from stigmergy.blackboard.matching import Index
 from stigmergy.blackboard.observers import AnyComponent, Observers, overrides
 from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.records import Activation
+from stigmergy.blackboard.redriving import DISCARDED
 from stigmergy.blackboard.rows import decode
 from stigmergy.blackboard.running import over_limit
 from stigmergy.blackboard.state import State
@@ -122,7 +124,7 @@ class RecordedPast:
         for name in types:
             for row in self._reader.artifacts(name, after=after, until=until):
                 event = decode(row)
-                if isinstance(event, Published) and not event.held_by:
+                if isinstance(event, Published) and not event.held_by and not event.replaces:
                     offered[event.seq] = event
         for row in self._reader.events(after, until, kinds=("Released",)):
             released = self.event(row.cause)
@@ -229,11 +231,21 @@ class Redecider(Decider):
                 ids = [e.cause for e in ended if (e.outcome, e.reason) == (first.outcome, first.reason)]
                 return self.cancel(ids, first.reason, now)
             case ev.Redriven():
-                return self.redrive(first.cause, now)
+                return self._redrive_again(recorded, first, now)
             case ev.Released() | ev.Withdrawn():
                 return self.release(first.cause, first.by, now)
             case _:
                 raise NotImplementedError(f"no decision is known that begins with {type(first).__name__}")
+
+    def _redrive_again(self, recorded: Sequence[Event], first: ev.Redriven, now: float) -> list[Event]:
+        [again] = [e for e in recorded if isinstance(e, ev.Activated) and e.redriven == first.cause][:1]
+        ended = next((e for e in recorded if isinstance(e, ev.Ended) and e.cause == again.seq), None)
+        if ended is not None and ended.outcome == "skipped":
+            return self.discard(first.cause, ended.reason.removeprefix(DISCARDED), now)
+        replaced = [e for e in recorded if isinstance(e, Published) and e.replaces]
+        edits = {e.replaces: from_json(e.payload) for e in replaced}
+        by = replaced[0].producer if replaced else ""
+        return self.redrive(first.cause, now, edits=edits, agent=again.agent, by=by)
 
     # -- claims ---------------------------------------------------------------------------------------------------
 

@@ -8,15 +8,15 @@ from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.decision import Draft, Origin, request_of
 from stigmergy.blackboard.definitions import ONCE, Limits, Retry
-from stigmergy.blackboard.errors import CallRefused, NotFound, WrongFanOut
+from stigmergy.blackboard.errors import CallRefused, WrongFanOut
 from stigmergy.blackboard.events import ErrorInfo, Event
-from stigmergy.blackboard.offers import Offers
 from stigmergy.blackboard.records import Activation, RunTotals
+from stigmergy.blackboard.redriving import Redriving
 
 FailureKind = Literal["error", "timeout", "interrupted", "crashed", "rejected"]
 
 
-class Running(Offers):
+class Running(Redriving):
     """The part of the decider that says who runs, and what came of it."""
 
     def origin_of(self, activation: int) -> Origin:
@@ -229,54 +229,6 @@ class Running(Offers):
             if id in self.state.activations:
                 self._end(id, "cancelled", reason)
         return self._finish()
-
-    def redrive(self, id: int, now: float) -> list[Event]:
-        """Try a dead letter again, with the same inputs.
-
-        Raises:
-            NotFound: there is no such activation, or its agent is not here.
-        """
-        self._begin(now)
-        self._redrive(id)
-        return self._finish()
-
-    def redrivable(self, id: int) -> tuple[ev.Activated, ev.Ended]:
-        """The activation, if it can be tried again, and its end.
-
-        Raises:
-            NotFound: it did not fail, or was tried again already.
-        """
-        now = {e.seq: e for e in self._events}
-        old = now.get(id) or self.past.event(id)
-        follows = [*self.past.following(id), *(e for e in self._events if e.cause == id)]
-        ended = next((e for e in follows if isinstance(e, ev.Ended)), None)
-        if not isinstance(old, ev.Activated) or ended is None or ended.outcome == "skipped":
-            raise NotFound(f"{id} is no activation that failed. The report lists what can be tried again.")
-        if any(isinstance(e, ev.Redriven) for e in follows):
-            raise NotFound(f"{id} was tried again already. Look at what became of that with `why {id}`.")
-        return old, ended
-
-    def _redrive(self, id: int) -> None:
-        now = {e.seq: e for e in self._events}
-        old, ended = self.redrivable(id)
-        found = [now.get(i) or self.past.event(i) for i in old.inputs]
-        self._emit(ev.Redriven(outcome=ended.outcome), id)
-        self._recall([p for p in found if isinstance(p, ev.Published)], id)
-        again = ev.Activated(
-            agent=old.agent, subscription=old.subscription, inputs=old.inputs, slots=old.slots, key=old.key,
-            scope=old.scope, run=old.run, priority=old.priority, depth=old.depth, redriven=id,
-        )  # fmt: skip
-        self._activated(self._block(again), old.inputs[-1])
-
-    def _recall(self, published: Sequence[ev.Published], cause: int) -> None:
-        kept = [
-            ev.Kept(
-                p.seq, p.type, p.run, p.producer, p.priority, p.depth, p.root or p.seq, p.at, p.ancestors, p.work,
-                p.blocking, p.phase,
-            )
-            for p in published
-        ]  # fmt: skip
-        self._emit(ev.Recalled(inputs=kept), cause)
 
     # -- effects --------------------------------------------------------------------------------------------------
 

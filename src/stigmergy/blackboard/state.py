@@ -86,7 +86,7 @@ class State:
         )  # fmt: skip
         self._fresh.append(e.seq)
         self.runs[e.run].artifacts += 1
-        if e.work is not None:
+        if e.work is not None and not e.replaces:
             self.works[e.run, e.work] = Work(e.run, e.work, e.seq, e.blocking)
         if e.held_by:
             self.held[e.seq] = HeldArtifact(e.seq, e.held_by, e.held_until)

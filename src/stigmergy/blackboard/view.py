@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.artifacts import Artifacts, Query, envelope
 from stigmergy.blackboard.component import Component
+from stigmergy.blackboard.dead_letters import DeadLetter, dead_letters
 from stigmergy.blackboard.definitions import AgentSpec, Limits, Subscription
 from stigmergy.blackboard.errors import BadComponent, BadFilter, BadType, NotExactlyOne, NotFound
 from stigmergy.blackboard.events import Event, Published
@@ -234,6 +235,16 @@ class View:
             agent if isinstance(agent, str) else agent.name, cast("Published", event), source.reader, _until(source),
             folded.state, source.agents, source.types, source.limits or Limits(), source.name,
         ))  # fmt: skip
+
+    def dead_letters(self, *ids: int | str) -> tuple[DeadLetter, ...]:
+        """What failed for good, oldest first, with inputs, attempts and tracebacks; all of it, or these activations.
+
+        Raises:
+            NotFound: one of them is no dead letter, or no longer one.
+        """
+        source = self._source()
+        wanted = [self._position(id)[0] for id in ids] or None
+        return tuple(dead_letters(source.reader, source.types, _until(source), wanted))
 
     def graph(self) -> Picture:
         """What emerged: which agents consumed and published which types, how often."""

@@ -30,7 +30,7 @@ from stigmergy.cli.looking import (
     parse_where,
     tree_lines,
 )
-from stigmergy.cli.running import again, go, on_terminal
+from stigmergy.cli.running import go, on_terminal
 from stigmergy.loop import in_a_loop
 from stigmergy.replay import replay as replayed
 from stigmergy.seeds import read_seeds, save_seeds, write_stream
@@ -226,22 +226,8 @@ def replay(
         raise typer.Exit(0 if found.ok else 1)
 
 
-@app.command()
-def retry(
-    store: Board,
-    activation: Annotated[list[str], typer.Argument(metavar="ID...", help="Dead letters: 33 or agent@33.")],
-) -> None:
-    """Try dead letters again, with the same inputs, when the board is resumed."""
-    with errors():
-        with read(store) as view:
-            ids = [view.why(a).steps[0].id for a in activation]
-        in_a_loop(lambda: again(Blackboard(store), ids))
-        typer.echo(
-            f"{len(ids)} will be tried again by: stigmergy resume FILE --store {shlex.quote(str(store))}", err=True
-        )
-
-
-app.command()(mending.answer)
+for name, command in mending.COMMANDS.items():
+    app.command(name)(command)
 
 
 @app.command()

@@ -2,15 +2,18 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import JsonValue
 
-from stigmergy.blackboard.errors import NotFound
+from stigmergy.blackboard.dead_letters import DeadLetter
+from stigmergy.blackboard.errors import UnknownField
 from stigmergy.blackboard.question import HumanQuestion
+from stigmergy.blackboard.text import number, seconds, short, table
 from stigmergy.blackboard.view import read
 from stigmergy.board import Blackboard
 from stigmergy.cli.errors import errors
@@ -30,26 +33,102 @@ def answer(
             asked = view.get(question).payload
         kind = asked.answer.get("type") if isinstance(asked, HumanQuestion) else None
         value = " ".join(words) if kind == "string" else spoken(words)
-        in_a_loop(lambda: _answer(Blackboard(store), question, value))
+        in_a_loop(lambda: _do(store, lambda board: board.answer(question, value)))
         typer.echo(f"answered; go on with: {_resume(store)}", err=True)
 
 
-async def _answer(board: Blackboard, question: str, value: JsonValue) -> None:
-    async with board:
-        await board.answer(question, value)
+def dead_letters(
+    store: Board,
+    activation: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="33 or agent@33.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List what failed for good; with IDs, show inputs, attempts and tracebacks."""
+    with errors(), read(store) as view:
+        found = view.dead_letters(*(activation or ()))
+        if as_json:
+            typer.echo(json.dumps([letter.record() for letter in found], ensure_ascii=False, indent=2))
+            return
+        for line in chain.from_iterable(map(_told, found)) if activation else _listed(found):
+            typer.echo(line)
+
+
+def retry(
+    store: Board,
+    activation: Annotated[list[str], typer.Argument(metavar="ID...", help="Dead letters: 33 or agent@33.")],
+    edits: Annotated[list[str], typer.Option("--set", help="field=value of an input; can be repeated.")] = [],  # noqa: B006
+) -> None:
+    """Try dead letters again, with the same inputs or edited ones, when the board is resumed."""
+    with errors():
+        fields = _fields(edits) if edits else None
+        ids = _checked(store, activation)
+        in_a_loop(lambda: _do(store, lambda board: board.retry(*ids, edited=fields)))
+        typer.echo(f"{len(ids)} will be tried again by: {_resume(store)}", err=True)
+
+
+def discard(
+    store: Board,
+    activation: Annotated[list[str], typer.Argument(metavar="ID...", help="Dead letters: 33 or agent@33.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why nobody is to try them again.")],
+) -> None:
+    """Give dead letters up: they count as skipped, with the reason."""
+    with errors():
+        ids = _checked(store, activation)
+        in_a_loop(lambda: _do(store, lambda board: board.discard(*ids, reason=reason)))
+        typer.echo(f"{len(ids)} discarded", err=True)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "dead-letters": dead_letters, "retry": retry, "discard": discard, "answer": answer,
+}  # fmt: skip
+
+
+async def _do(store: Path, verb: Callable[[Blackboard], Awaitable[object]]) -> None:
+    """Change a board and run nothing."""
+    async with Blackboard(store) as board:
+        await verb(board)
+
+
+def _checked(store: Path, activations: Sequence[str]) -> list[int]:
+    with read(store) as view:
+        return [view.why(a).steps[0].id for a in activations]
+
+
+def _listed(letters: Sequence[DeadLetter]) -> list[str]:
+    rows = [
+        (
+            f"{d.agent}@{d.id}", f"{d.time:%Y-%m-%d %H:%M:%S}", ", ".join(a.ref for a in d.inputs),
+            number(len(d.attempts), "attempt"), short(f"{d.error.type}: {d.error.message}" if d.error else d.reason),
+        )
+        for d in letters
+    ]  # fmt: skip
+    return table(rows, indent="") or ["no dead letters"]
+
+
+def _told(d: DeadLetter) -> list[str]:
+    lines = [f"{d.agent}@{d.id} ended {d.time:%Y-%m-%d %H:%M:%S}" + (f": {d.reason}" if d.reason else "")]
+    lines += [f"  {a.ref} {a.payload.model_dump_json()}" for a in d.inputs]
+    for n, attempt in enumerate(d.attempts, 1):
+        error = f": {attempt.error.type}: {attempt.error.message}" if attempt.error else ""
+        lines.append(f"  attempt {n} after {seconds(attempt.seconds)}, {attempt.kind}{error}")
+    if d.error is not None and d.error.traceback:
+        lines += [f"    {line}" for line in d.error.traceback.rstrip().splitlines()]
+    return lines
 
 
 def spoken(words: Sequence[str]) -> JsonValue:
-    """An answer as it is typed: one value, or `field=value`s; a value is JSON, or else a text.
+    """An answer as it is typed: one value, or `field=value`s; a value is JSON, or else a text."""
+    return _value(words[0]) if len(words) == 1 and "=" not in words[0] else _fields(words)
+
+
+def _fields(words: Sequence[str]) -> dict[str, JsonValue]:
+    """Fields as they are typed.
 
     Raises:
-        NotFound: it is neither.
+        UnknownField: one is not written as field=value.
     """
-    if len(words) == 1 and "=" not in words[0]:
-        return _value(words[0])
     pairs = [word.partition("=") for word in words]
     if not all(equals for _, equals, _ in pairs):
-        raise NotFound(f"{' '.join(words)!r} is no answer. Give one value, or field=value for each field.")
+        raise UnknownField(f"{' '.join(words)!r}: give one value, or field=value for each field.")
     return {name: _value(text) for name, _, text in pairs}
 
 

@@ -81,12 +81,6 @@ def _tell(text: str) -> None:
     sys.stderr.flush()
 
 
-async def again(board: Blackboard, ids: Sequence[int]) -> None:
-    """Open dead letters again, and run nothing."""
-    async with board:
-        await board.retry(*ids)
-
-
 async def _watch(board: Blackboard) -> None:
     """A few lines on the terminal that follow the log; they disappear at the end."""
     ledger = Ledger()

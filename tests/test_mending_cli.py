@@ -1,0 +1,109 @@
+"""The commands of people who look after a board: answer, dead-letters, retry, discard."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from stigmergy.cli import app
+
+TEAM = """
+from enum import StrEnum
+from pydantic import BaseModel
+from stigmergy import Context, Questions, Roster
+
+class Order(BaseModel):
+    n: int
+    note: str = ""
+
+class Shipped(BaseModel):
+    n: int
+    by: str
+
+class Way(StrEnum):
+    AIR = "air"
+    SEA = "sea"
+
+roster = Roster(components=[Questions()])
+
+@roster.agent
+async def ship(order: Order, ctx: Context) -> Shipped | None:
+    if order.n < 0:
+        raise ValueError("no such order")
+    if order.n > 100 and not await ctx.ask("large", "Ship that many?"):
+        return None
+    return Shipped(n=order.n, by=await ctx.ask("way", "How?", answer=Way))
+"""
+
+
+@pytest.fixture(autouse=True)
+def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a team and seeds, and it is the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "team.py").write_text(TEAM)
+
+
+def seeded(*numbers: int) -> Result:
+    lines = [json.dumps({"type": "Order", "payload": {"n": n}}) for n in numbers]
+    Path("seeds.jsonl").write_text("\n".join(lines))
+    return stigmergy("run team.py --seed seeds.jsonl --store run.db --quiet")
+
+
+def stigmergy(line: str, *words: str) -> Result:
+    return CliRunner().invoke(app, [*line.split(), *words])
+
+
+def question(result: Result) -> int:
+    """The question that the report names."""
+    [line] = [line for line in result.stdout.splitlines() if "stigmergy answer" in line]
+    return int(line.partition("HumanQuestion@")[2].partition(" ")[0])
+
+
+@pytest.mark.req("S2.48", "S2.51")
+def test_a_person_answers_what_the_report_shows_and_resumes() -> None:
+    assert seeded(500).exit_code == 0
+    shown = stigmergy("show run.db")
+    assert "waiting after" in shown.stdout
+    assert f"stigmergy answer run.db {question(shown)} true" in shown.stdout
+    refused = stigmergy(f"answer run.db {question(shown)} perhaps")
+    assert (refused.exit_code, refused.stderr) == (
+        2, "NotAChoice: 'perhaps' is no answer to 'Ship that many?'. Choose one of true, false.\n"
+    )  # fmt: skip
+    answered = stigmergy(f"answer run.db {question(shown)} true")
+    assert (answered.exit_code, answered.stdout) == (0, "")
+    assert "stigmergy resume FILE --store run.db" in answered.stderr
+    waiting = stigmergy("resume team.py --store run.db")
+    assert waiting.exit_code == 0
+    assert stigmergy(f"answer run.db HumanQuestion@{question(waiting)} sea").exit_code == 0
+    done = stigmergy("resume team.py --store run.db")
+    assert (done.exit_code, "nothing left to do" in done.stdout) == (0, True)
+    assert '"sea"' in stigmergy("show run.db Shipped --json").stdout
+
+
+@pytest.mark.req("S2.45")
+def test_dead_letters_are_listed_inspected_retried_edited_and_discarded() -> None:
+    seeded(-1, -2)
+    listed = stigmergy("dead-letters run.db").stdout.splitlines()
+    assert len(listed) == 2
+    assert "ValueError: no such order" in listed[0]
+    letters = json.loads(stigmergy("dead-letters run.db --json").stdout)
+    assert [letter["inputs"][0]["payload"]["n"] for letter in letters] == [-1, -2]
+    assert [letter["attempts"][0]["kind"] for letter in letters] == ["error", "error"]
+    first, second = (letter["id"] for letter in letters)
+    one = stigmergy(f"dead-letters run.db ship@{first}").stdout
+    assert '{"n":-1,"note":""}' in one
+    assert "attempt 1 after" in one
+    assert "raise ValueError" in one
+    refused = stigmergy(f"retry run.db {first} --set size=1")
+    assert (refused.exit_code, "no input of ship@" in refused.stderr) == (2, True)
+    assert stigmergy(f"retry run.db {first} --set n=1").exit_code == 0
+    assert stigmergy(f"discard run.db {second} --reason", "a typing error").exit_code == 0
+    assert stigmergy("dead-letters run.db").stdout == "no dead letters\n"
+    resumed = stigmergy("resume team.py --store run.db")
+    assert resumed.exit_code == 0
+    assert "discarded: a typing error" in resumed.stdout
+    again = stigmergy(f"discard run.db {second} --reason x")
+    assert (again.exit_code, again.stderr.startswith(f"NotFound: {second} was tried again already")) == (2, True)
