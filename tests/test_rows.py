@@ -1,5 +1,6 @@
 """What is written by hand is what the serialiser writes, so that the format is one."""
 
+from dataclasses import fields
 from typing import Any, get_args
 
 import pytest
@@ -8,7 +9,17 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
-from stigmergy.blackboard.events import KINDS, Activated, Claimed, Completed, Event, Matched, Priority, Published
+from stigmergy.blackboard.events import (
+    KINDS,
+    Activated,
+    Claimed,
+    Completed,
+    Event,
+    Matched,
+    Priority,
+    Published,
+    Visibility,
+)
 from stigmergy.blackboard.rows import decode, encode
 
 texts = st.one_of(st.sampled_from(["", "main", 'a "b" \\ \x00\x1f\x7f\n', "é☃𝄞"]), st.text())
@@ -39,6 +50,8 @@ HOT = {
         "self_skipped": st.lists(texts, max_size=1),
         "digest": texts,
         "parent_work": st.none() | texts,
+        "replaces": counts,
+        "visibility": st.none() | st.builds(Visibility, tenant=st.none() | texts),
     },
     Matched: {"subscription": texts, "slot": counts, "key": texts, "scope": texts},
     Activated: {
@@ -53,6 +66,7 @@ HOT = {
         "depth": counts,
         "blockers": st.lists(texts, max_size=1),
         "redriven": counts,
+        "blocker_runs": st.lists(texts, max_size=1),
     },
     Claimed: {"epoch": counts, "worker": texts, "attempt": counts, "alone": st.booleans()},
     Completed: {"outputs": counts, "seconds": seconds},
@@ -78,6 +92,12 @@ def usual(draw: Any) -> Event:
     }.get(kind, tuple(HOT[kind]))
     event: Event = kind(seq=7, at=1.5, cause=3, tx=5, **{name: draw(HOT[kind][name]) for name in given})
     return event
+
+
+@pytest.mark.parametrize("kind", HOT, ids=lambda kind: kind.__name__)
+def test_every_field_of_an_event_written_by_hand_is_tried(kind: type[Event]) -> None:
+    columns = {"seq", "at", "cause", "tx", "payload"}
+    assert {f.name for f in fields(kind)} - columns == set(HOT[kind])
 
 
 @given(st.one_of(events(), usual()))

@@ -37,7 +37,8 @@ def _published(e: Published) -> str:
     if (
         e.key is not None or e.tags or e.visibility is not None or e.ancestors or e.work is not None or e.blocking
         or e.parent_work is not None or e.phase is not None or e.held_by or e.held_until is not None
-        or e.self_skipped or e.digest or e.version != 1 or not (e.type and e.schema and e.run and e.producer)
+        or e.self_skipped or e.digest or e.version != 1 or e.replaces
+        or not (e.type and e.schema and e.run and e.producer)
     ):  # fmt: skip
         return plainly(e)
     q = _quoted
@@ -54,7 +55,7 @@ def _published(e: Published) -> str:
 
 
 def _activated(e: Activated) -> str:
-    if e.blockers or e.redriven or not (e.agent and e.subscription and e.inputs and e.run):
+    if e.blockers or e.blocker_runs or e.redriven or not (e.agent and e.subscription and e.inputs and e.run):
         return plainly(e)
     q = _quoted
     body = f'{{"agent":{q[e.agent]},"subscription":{q[e.subscription]},"inputs":{_numbers(e.inputs)}'
