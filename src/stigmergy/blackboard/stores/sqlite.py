@@ -3,8 +3,12 @@
 import asyncio
 import os
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import cache
+from itertools import chain, repeat
+from operator import itemgetter
 from pathlib import Path
 from threading import Thread
 from typing import Any, Literal
@@ -26,10 +30,23 @@ Durability = Literal["full", "fast"]
 
 _SNAPSHOTS = 4
 _SYNCHRONOUS = {"full": "FULL", "fast": "NORMAL"}
-_VALUES = ", ".join(f"json_extract(value, '$[{i}]')" for i in range(len(Row._fields)))
-_APPEND = f"INSERT INTO event ({COLUMNS}) SELECT {_VALUES} FROM json_each(?)"  # noqa: S608  constants only
-"""One statement for many rows: it commits or fails as a whole, runs without the interpreter lock, and a cancelled
-caller cannot leave a transaction open. Bodies and payloads travel as strings, so they come back byte for byte."""
+_WIDTH = len(Row._fields)
+_MOST = 1024 if sqlite3.sqlite_version_info >= (3, 32) else 64
+"""Rows in one statement; older versions take no more than 999 values."""
+_SIZES = sorted({size for n in range(11) for size in (2**n, 3 * 2**n // 2) if size <= _MOST})
+"""Statements are made for few numbers of rows, so that they stay prepared; what is left over is filled up with NULL."""
+_VALUES = ", ".join(f"json_extract(value, '$[{i}]')" for i in range(_WIDTH))
+_APPEND_MANY = f"INSERT INTO event ({COLUMNS}) SELECT {_VALUES} FROM json_each(?)"  # noqa: S608  constants only
+"""For more rows than a statement can name; it takes twice as long per row."""
+_names = itemgetter(5, 6, 7, 8)
+
+
+@cache
+def _append(size: int) -> str:
+    """One statement for many rows: it commits or fails as a whole, runs without the interpreter lock, and a cancelled
+    caller cannot leave a transaction open. Bodies and payloads are strings, so they come back byte for byte."""
+    rows = ", ".join([f"({', '.join('?' * _WIDTH)})"] * size)
+    return f"INSERT INTO event ({COLUMNS}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL"  # noqa: S608
 
 
 class SQLiteStore:
@@ -101,15 +118,19 @@ class SQLiteStore:
         """
         if not rows:
             return
+        if "\0" in "".join(filter(None, chain.from_iterable(map(_names, rows)))):
+            _refuse_nul(self.path, rows)
         try:
-            text = to_json(rows).decode()
-        except PydanticSerializationError as error:
+            if len(rows) > _MOST:
+                await self._execute(_APPEND_MANY, (to_json(rows).decode(),))
+                return
+            size = _SIZES[bisect_left(_SIZES, len(rows))]
+            values = [*chain.from_iterable(rows), *repeat(None, (size - len(rows)) * _WIDTH)]
+            await self._execute(_append(size), values)
+        except (PydanticSerializationError, UnicodeEncodeError) as error:
             raise StoreError(
                 f"{self.path}: event {rows[0].seq} or a later one has text that is not Unicode."
             ) from error
-        if "\\u0000" in text:
-            _refuse_nul(self.path, rows)
-        await self._execute(_APPEND, (text,))
 
     def append_now(self, rows: Sequence[Row]) -> None:
         """Not here: see `immediate`."""
