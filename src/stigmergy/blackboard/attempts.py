@@ -26,6 +26,8 @@ from stigmergy.blackboard.stores.base import Reader
 
 WINDOW = 1_000
 """Events that may be decided and not yet durable; beyond it nothing more is claimed."""
+NARROW = 100
+"""The same while somebody outside waits for a publish: what is decided meanwhile would make that wait longer."""
 TURN = 32
 """Bodies after which a turn gives way to whatever else the loop has to do."""
 LONG = 0.002
@@ -60,6 +62,13 @@ class Attempts:
         """The turn that will begin bodies, or is beginning one."""
         self._context = Context()
         self._strict_until = self._shown = 0
+        self.strangers = 0
+        """How many outside publishes wait until they are durable."""
+
+    @property
+    def window(self) -> int:
+        """How many events may be decided and not yet durable when something is claimed."""
+        return NARROW if self.strangers else WINDOW
 
     def begin_run(self) -> None:
         """Bodies see the context of whoever runs the board."""
@@ -84,7 +93,7 @@ class Attempts:
     def _claim(self) -> None:
         owner, bodies = self._owner, self._bodies
         decider, writer, unbegun = owner.decider, owner.writer, bodies.unbegun
-        while bodies.count < self._concurrency and writer.behind <= WINDOW:
+        while bodies.count < self._concurrency and writer.behind <= self.window:
             if not decider.agenda.count and not decider.suspects:
                 return
             events, a = decider.claim(owner.clock.now())

@@ -149,7 +149,11 @@ class Owner:
         last = self.record(events)
         if self._quiet is not None:
             self.pump()
-        await self.durable(last)
+        self.attempts.strangers += 1
+        try:
+            await self.durable(last)
+        finally:
+            self.attempts.strangers -= 1
         return self._ids(drafts, (e.seq for e in events if isinstance(e, Published) and not e.cause))
 
     def _ids(self, drafts: Sequence[Draft], new: Iterator[int]) -> list[int]:
@@ -261,7 +265,7 @@ class Owner:
             self.bodies.give_up(self.bodies)
         elif self.going_on:
             self.attempts.start()
-        if self._at_rest() and self.writer.behind <= WINDOW:
+        if self._at_rest() and self.writer.behind <= self.attempts.window:
             if self._quiet is not None and not self._quiet.done():
                 self._quiet.set_result(None)
         elif self._stopping:
