@@ -117,6 +117,8 @@ CORE = (
         State, "_failed", 'elif e.kind != "interrupted":', "else:")),
     Mutant("a guard that broke lets everybody pass", rewrite(
         Running, "_admission", 'return cp.Deny("the component failed, so nothing is admitted")', "return cp.ADMIT")),
+    Mutant("a mended component stays out of service", rewrite(
+        Observers, "recall", "if fault.fingerprint == self.versions.get(fault.component):", "if True:")),
     # -- offers and places ----------------------------------------------------------------------------------------
     Mutant("the surplus of a join is dropped", drop_surplus),
     Mutant("nothing expires", rewrite(
@@ -150,7 +152,7 @@ CORE = (
     Mutant("a finished artifact is kept for ever", rewrite(
         State, "_forget_unneeded", "alive.refs <= 0", "alive.refs < 0")),
     Mutant("an artifact is forgotten while somebody waits with it", rewrite(
-        State, "_matched", "self._keep(e.cause)", "pass")),
+        State, "_matched", "alive.refs += 1", "pass")),
     Mutant("a dump forgets who waits for which work", rewrite(
         State, "load", "s.blocked_on.setdefault(work, []).append(a.id)", "pass")),
 )  # fmt: skip

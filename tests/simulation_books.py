@@ -81,6 +81,8 @@ class Books:
     enrolled: set[str] = field(default_factory=set)
     seen: dict[str, int] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
+    faults: dict[tuple[str, str], int] = field(default_factory=dict)
+    """When a version of a component broke."""
     faulted: dict[str, int] = field(default_factory=dict)
     notes: set[tuple[str, int]] = field(default_factory=set)
     last: int = 0
@@ -103,6 +105,8 @@ class Books:
         self.enrolled = set()
 
     def _enrolled(self, e: ev.Enrolled) -> None:
+        if (e.name, e.fingerprint) not in self.faults:
+            self.faulted.pop(e.name, None)
         for id in e.subscriptions:
             self.seen.pop(id, None)
             self.enrolled.add(id)
@@ -195,7 +199,7 @@ class Books:
         self.closed.discard(e.run)
 
     def _faulted(self, e: ev.Faulted) -> None:
-        self.faulted[e.component] = e.seq
+        self.faults[e.component, e.fingerprint] = self.faulted[e.component] = e.seq
 
     # -- who takes what -------------------------------------------------------------------------------------------
 

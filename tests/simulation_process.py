@@ -12,10 +12,9 @@ from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.artifacts import envelope
 from stigmergy.blackboard.decider import Decider
 from stigmergy.blackboard.definitions import AgentSpec, Limits
-from stigmergy.blackboard.enrolment import Enrolment
+from stigmergy.blackboard.enrolment import Enrolment, enrolments_of
 from stigmergy.blackboard.errors import CallRefused, NotFound, PublishError
 from stigmergy.blackboard.events import Event, Published
-from stigmergy.blackboard.fingerprints import fingerprint, shape
 from stigmergy.blackboard.fold import Folded, fold
 from stigmergy.blackboard.ledger import Ledger
 from stigmergy.blackboard.matching import Index
@@ -29,7 +28,7 @@ from stigmergy.blackboard.types import TypeTable
 from tests import simulation_checks as checks
 from tests.simulation_books import Books
 from tests.simulation_rules import Auditor
-from tests.simulation_world import MODELS, random_agent, random_world, reshaped
+from tests.simulation_world import MODELS, mended, random_agent, random_world, reshaped
 
 WINDOW = 40
 Decision = Callable[[Decider], list[Event]]
@@ -125,9 +124,9 @@ class Process:
     def envelope(self, event: Published) -> Artifact[Any]:
         return envelope(event, self.types.decode(event.type, event.version, event.payload))
 
-    @staticmethod
-    def enrolments(roster: Sequence[AgentSpec]) -> list[Enrolment]:
-        return [Enrolment(a.name, "agent", fingerprint(a), {s.id: shape(s) for s in a.subscriptions}) for a in roster]
+    def enrolments(self, roster: Sequence[AgentSpec]) -> list[Enrolment]:
+        components = self.world.components if self.doing != "hire" else ()
+        return enrolments_of(roster, components, {}, None, opening=True)
 
     def crash(self) -> None:
         """The process dies: of what was not durable, some whole decisions may have reached the disk."""
@@ -159,6 +158,7 @@ class Process:
         self.open_checks(before, ledger)
         self.change_roster()
         self.change_components()
+        self.mend_components()
         self.open()
 
     def open_checks(self, state: bytes, ledger: bytes) -> None:
@@ -191,6 +191,12 @@ class Process:
             world.stored.append(world.components.pop(rng.randrange(len(world.components))))
         elif world.stored and rng.random() < 0.5:
             world.components.append(world.stored.pop())
+
+    def mend_components(self) -> None:
+        """Some of the components that broke are replaced by another version."""
+        for i, c in enumerate(self.world.components):
+            if c.name in self.books.faulted and self.rng.random() < 0.5:
+                self.world.components[i] = mended(c)
 
     def hire(self) -> None:
         """Another agent joins a living board."""
@@ -318,7 +324,7 @@ class Process:
         assert same(state.dump(), self.shadow.state.dump()), "the log folds into another state"
         assert self.folded.observers.states == self.shadow.observers.states, "the log folds into other components"
         broken = books.faulted.keys() & self.folded.observers.components
-        assert self.folded.observers.faulted == self.shadow.observers.faulted == broken
+        assert self.folded.observers.faulted == self.shadow.observers.faulted == broken == set(state.faulted)
         ledger = self.folded.ledger
         assert ledger.open == len(books.open)
         ended = ledger.done + ledger.dead + ledger.cancelled + ledger.skipped + ledger.blocker_failed

@@ -139,7 +139,7 @@ class Auditor:
             case ev.Withdrawn():
                 assert e.cause in self.books.held, "what is not held was withdrawn"
             case ev.Faulted():
-                assert e.component not in self.books.faulted, f"{e.component} broke twice"
+                assert (e.component, e.fingerprint) not in self.books.faults, f"{e.component} broke twice"
 
     def _check_published(self, e: Published) -> None:
         assert e.key is None or (e.run, e.key) not in self.books.keys, f"key {e.key!r} was used twice"

@@ -5,6 +5,7 @@ that it sees, so that it does the same in every fold.
 """
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -217,6 +218,15 @@ class Chancy(cp.Component[cp.S]):
         """Raise, if this is the position for it."""
         if self.fuse and crc32(f"{self.seed} fuse {self.name} {seq}".encode()) % self.fuse == 0:
             raise RuntimeError(f"{self.name} broke at {seq}")
+
+
+def mended(component: AnyComponent) -> AnyComponent:
+    """Another version of a component that broke; it may break as well, at other positions."""
+    new = copy(component)
+    new.version += 1  # type: ignore[misc]  # of this object
+    if isinstance(new, Chancy):
+        new.seed += 1
+    return new
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from stigmergy import (
 from stigmergy.blackboard.component import ActivationRequest, Admission, CallRequest, Reaction
 from stigmergy.blackboard.events import (
     Faulted,
+    Published,
 )
 from tests.boards import A, B, Boards, C, copying
 from tests.small_components import Adder, Total
@@ -135,6 +136,81 @@ async def test_a_component_that_failed_stays_out_of_service_after_a_restart(new_
     report = await again.run_until_idle()
     assert ran == []
     assert report.left.failed_components
+
+
+class Count(Component[int]):
+    """Lets three A in, and counts all of them; the first version cannot count beyond one."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version  # type: ignore[misc]  # two versions of one class in one file
+
+    def start(self) -> int:
+        return 0
+
+    def step(self, state: int, seen: Seen, /) -> int:
+        if not (isinstance(seen.event, Published) and seen.event.type == "A"):
+            return state
+        if self.version == 1 and state == 1:
+            raise OverflowError("it is too much")
+        return state + 1
+
+    def admit(self, state: int, request: ActivationRequest | CallRequest, /) -> Admission:
+        return ADMIT if state <= 3 else Deny(f"{state} are too many")
+
+
+async def test_another_version_of_a_component_that_failed_is_in_service_again_and_has_missed_nothing(
+    new_board: Boards,
+) -> None:
+    board = new_board(components=[Count(1)])
+    copying(board)
+    await board.publish_many([A(n=1), A(n=2)])
+    report = await board.run_until_idle()
+    assert (report.reason, report.skipped) == ("component_failed", 2)
+    assert "raise its version=" in str(report)
+
+    mended = await new_board.reopened(board, components=[Count(2)])
+    ran: list[int] = []
+    copying(mended, ran)
+    await mended.publish(A(n=3))
+    report = await mended.run_until_idle()
+    assert (ran, report.left.failed_components) == ([3], ())
+    assert mended.fold(Count(2)) == 3
+    await mended.publish(A(n=4))
+    report = await mended.run_until_idle()
+    assert {aside.reason for aside in report.put_aside} >= {"count: 4 are too many"}
+
+
+async def test_a_version_that_failed_once_stays_out_of_service_when_it_comes_back(new_board: Boards) -> None:
+    board = new_board(components=[Count(1)])
+    await board.publish_many([A(n=1), A(n=2)])
+    await board.run_until_idle()
+    for version, out in ((2, False), (1, True), (2, False), (1, True)):
+        board = await new_board.reopened(board, components=[Count(version)])
+        report = await board.run_until_idle()
+        assert [left.component for left in report.left.failed_components] == (["count"] if out else [])
+        assert report.ok is not out
+    assert len([e for e in board.events() if isinstance(e, Faulted)]) == 1
+
+
+async def test_a_component_that_is_taken_off_the_board_is_no_failed_one(new_board: Boards) -> None:
+    board = new_board(components=[raising("step")])
+    await board.publish(A())
+    await board.run_until_idle()
+    board = await new_board.reopened(board)
+    report = await board.run_until_idle()
+    assert (report.reason, report.left.failed_components) == ("idle", ())
+
+
+async def test_a_component_that_comes_late_and_raises_at_the_past_is_out_of_service_on_record(
+    new_board: Boards,
+) -> None:
+    board = new_board()
+    copying(board)
+    await board.publish_many([A(n=1), A(n=2)])
+    await board.run_until_idle()
+    board.add(raising("step"))
+    report = await board.run_until_idle()
+    assert_out_of_service(board, report, "step")
 
 
 @pytest.mark.parametrize("garbage", ["text", None, 3])

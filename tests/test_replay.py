@@ -37,7 +37,6 @@ from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.component import ActivationRequest
 from stigmergy.blackboard.divergence import Divergence
-from stigmergy.blackboard.enrolment import Enrolment
 from stigmergy.blackboard.events import Event
 from stigmergy.blackboard.playback import Playback
 from stigmergy.blackboard.rows import encode
@@ -193,7 +192,7 @@ async def test_a_board_whose_process_died_is_replayed_with_its_suspects(file_boa
 
 
 class Faithful(Simulation):
-    """A simulation whose agents come and go, and are never redefined, so that one roster replays all of it."""
+    """A simulation whose agents and components come and go, and are never redefined: one roster replays all of it."""
 
     def change_roster(self) -> None:
         rng, world = self.rng, self.world
@@ -202,12 +201,8 @@ class Faithful(Simulation):
         if world.away and rng.random() < 0.5:
             world.roster.append(world.away.pop())
 
-    def enrolments(self, roster: Any) -> list[Enrolment]:  # type: ignore[override]
-        found = Simulation.enrolments(roster)
-        if self.doing != "hire":
-            found += [Enrolment(c.name, "component", f"{type(c).__name__} {c.version}", {})
-                      for c in self.world.components]  # fmt: skip
-        return found
+    def mend_components(self) -> None:
+        return
 
     def replayed(self) -> Divergence | None:
         store = MemoryStore()

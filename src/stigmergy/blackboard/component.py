@@ -177,7 +177,9 @@ class Component(Generic[S]):
     Class attributes:
         publishes: artifact types that `react` may publish, so that the log can be decoded and the graph drawn.
         observes: event classes and artifact types that `step` and `react` are called for; None = every event.
-        version: change it when the meaning of the state changes; an old snapshot is then not used.
+        version: raise it when the meaning of the state changes: an old snapshot is then not used; and when it is
+            mended after it raised: opened with another version, the board has it back in service, with its state
+            folded anew from the whole log.
     """
 
     publishes: ClassVar[tuple[type[BaseModel], ...]] = ()

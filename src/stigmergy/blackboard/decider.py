@@ -169,8 +169,6 @@ class Decider(Running):
                 self.agenda.occupy(a.agent)
             error = ErrorInfo("Crashed", "the process ended while this was running")
             self._fail(a, "crashed", error, 0.0, ONCE, "")
-        for name, error in self.observers.unrecorded.items():
-            self._emit(ev.Faulted(component=name, error=error))
         for name in [name for name in self._held if name not in self.observers.components]:
             for id in self._held.pop(name):
                 self._emit(ev.Released(by=name), id)
@@ -219,6 +217,9 @@ class Decider(Running):
                     self._offer_anew(id, anew[id])
                 for _, scope in [feed for feed in self._complete if feed[0] == id]:  # it may ask for fewer groups now
                     self._fire(self.index.subscriptions[id], scope, self.index.subscriptions[id].groups)
+        unrecorded, self.observers.unrecorded = self.observers.unrecorded, {}
+        for name, error in unrecorded.items():
+            self._record_fault(name, error, 0)
         for artifact, subscriptions in offered:
             self._offer_to(subscriptions, artifact)
 

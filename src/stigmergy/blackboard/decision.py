@@ -229,7 +229,7 @@ class Decision(ABC):
         a = prior or self.state.activations.get(event.seq)
         seen, may_react, faults = self.observers.step(event, artifact, request_of(a) if a else None)
         for name, error in faults:
-            self._emit(Faulted(component=name, error=error), event.seq)
+            self._record_fault(name, error, event.seq)
         if seen is not None:
             for c in may_react:
                 self._reactions.append((c, seen, self._origin(c.name, event, a)))
@@ -276,7 +276,10 @@ class Decision(ABC):
 
     def _fault(self, name: str, error: Exception, cause: int) -> None:
         self.observers.fault(name)
-        self._emit(Faulted(component=name, error=ErrorInfo.of(error)), cause)
+        self._record_fault(name, ErrorInfo.of(error), cause)
+
+    def _record_fault(self, name: str, error: ErrorInfo | None, cause: int) -> None:
+        self._emit(Faulted(component=name, error=error, fingerprint=self.observers.versions.get(name, "")), cause)
 
     def _after_changes(self) -> None:
         """A component whose state changed may set its alarm anew, and is asked again about what it holds."""

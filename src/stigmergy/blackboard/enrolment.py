@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from stigmergy.blackboard.component import Component
 from stigmergy.blackboard.definitions import AgentSpec
-from stigmergy.blackboard.fingerprints import fingerprint, shape
+from stigmergy.blackboard.fingerprints import fingerprint, shape, version_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def enrolments_of(
             phase = spec.phase or (phase_of(spec) if phase_of is not None else None)
             found.append(Enrolment(spec.name, "agent", digest, shapes, phase))
     for c in components:
-        digest = f"{type(c).__name__} {c.version}"
+        digest = version_of(c)
         if opening or known.get(c.name) != digest:
             found.append(Enrolment(c.name, "component", digest, {}))
     return found

@@ -370,10 +370,14 @@ class Rang(Event):
 
 @dataclass(slots=True)
 class Faulted(Event):
-    """A component raised and is out of service from here on; if it guards, it now denies."""
+    """A component raised and is out of service from here on; if it guards, it now denies.
+
+    `fingerprint` is of the version that raised: a board that is opened with another one has it back in service.
+    """
 
     component: str = ""
     error: ErrorInfo | None = None
+    fingerprint: str = ""
 
 
 @dataclass(slots=True)

@@ -6,7 +6,9 @@ its name.
 
 import json
 from hashlib import blake2b
+from typing import Any
 
+from stigmergy.blackboard.component import Component
 from stigmergy.blackboard.definitions import AgentSpec, Ancestor, Key, Subscription, Where
 
 
@@ -16,6 +18,11 @@ def shape(subscription: Subscription) -> str:
     When it changes, what waited for the old shape cannot be used; filters and deadlines may change freely.
     """
     return _digest(_places(subscription))
+
+
+def version_of(component: Component[Any]) -> str:
+    """What tells a component from its other versions: its class and its `version`."""
+    return f"{type(component).__name__} {component.version}"
 
 
 def fingerprint(spec: AgentSpec) -> str:

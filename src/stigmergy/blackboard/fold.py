@@ -15,7 +15,7 @@ from stigmergy.blackboard.rows import decode
 from stigmergy.blackboard.state import State
 from stigmergy.blackboard.stores.base import Reader, Snapshot
 
-CODE = "1"
+CODE = "2"
 """Changes whenever the meaning of a snapshot changes; an older snapshot is then not used."""
 UNBOOKED = 256
 """Events that the books may be behind."""
@@ -25,7 +25,7 @@ UNBOOKED = 256
 class _Saved:
     state: str
     ledger: str
-    components: dict[str, tuple[int, str]]
+    components: dict[str, tuple[str, str]]
 
 
 _SAVED = TypeAdapter(_Saved)
@@ -64,8 +64,7 @@ class Folded:
         if observers.any:
             a = prior or state.activations.get(event.seq)
             if isinstance(event, Faulted):
-                observers.fault(event.component)
-                observers.unrecorded.pop(event.component, None)
+                observers.recall(event)
             _, _, faults = observers.step(event, artifact, request_of(a) if a else None)
             observers.unrecorded.update(faults)
             observers.changed.clear()

@@ -229,7 +229,7 @@ class FailedComponent:
 
     def command(self, store: str) -> str:
         """What it means."""
-        return "out of service; what it guards is denied"
+        return "out of service; what it guards is denied. Mend it, raise its version= and open the board again"
 
 
 @dataclass(frozen=True, slots=True)

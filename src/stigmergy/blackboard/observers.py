@@ -10,7 +10,8 @@ from pydantic_core import PydanticSerializationError
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.component import ActivationRequest, Component, Seen
 from stigmergy.blackboard.errors import BadComponent
-from stigmergy.blackboard.events import ErrorInfo, Event, Published
+from stigmergy.blackboard.events import ErrorInfo, Event, Faulted, Published
+from stigmergy.blackboard.fingerprints import version_of
 from stigmergy.blackboard.types import type_of
 
 AnyComponent = Component[Any]
@@ -41,6 +42,7 @@ class Observers:
             if state_type(c) is not type(None) and not overrides(c, "start"):
                 raise BadComponent(f"component {c.name!r} has state but no start(). Return the first state there.")
         self.states: dict[str, Any] = {c.name: c.start() for c in components}
+        self.versions = {c.name: version_of(c) for c in components}
         self.faulted: set[str] = set()
         self.unrecorded: dict[str, ErrorInfo] = {}
         """Who raised when a log was folded, with no `Faulted` on it: a component that is new, or has changed."""
@@ -123,21 +125,27 @@ class Observers:
         if name in self.components:
             self.faulted.add(name)
 
-    def dump(self) -> dict[str, tuple[int, str]]:
+    def recall(self, fault: Faulted) -> None:
+        """Heed a fault that is on the log, if it is of the version that is here: another one may do better."""
+        if fault.fingerprint == self.versions.get(fault.component):
+            self.fault(fault.component)
+            self.unrecorded.pop(fault.component, None)
+
+    def dump(self) -> dict[str, tuple[str, str]]:
         """The states as JSON texts, with the version of the component that wrote each, if they are data."""
-        dumped: dict[str, tuple[int, str]] = {}
+        dumped: dict[str, tuple[str, str]] = {}
         for name, c in self.components.items():
             with suppress(PydanticSerializationError):  # then the log is folded instead
                 text = TypeAdapter(state_type(c)).dump_json(self.states[name], warnings=False).decode()
-                dumped[name] = (c.version, text)
+                dumped[name] = (self.versions[name], text)
         return dumped
 
-    def load(self, states: dict[str, tuple[int, str]], faulted: Iterable[str]) -> bool:
+    def load(self, states: dict[str, tuple[str, str]], faulted: Iterable[str]) -> bool:
         """Take states that `dump` wrote; False if one is missing or of another version (then the log is folded)."""
         loaded: dict[str, Any] = {}
         for name, c in self.components.items():
-            version, text = states.get(name, (-1, ""))
-            if version != c.version:
+            version, text = states.get(name, ("", ""))
+            if version != self.versions[name]:
                 return False
             try:
                 loaded[name] = TypeAdapter(state_type(c)).validate_json(text)

@@ -120,6 +120,7 @@ class Playback:
         if isinstance(recorded[0], ev.Opened):
             self._seated.clear()
         self._seated.update((e.name, None) for e in enrolled)
+        self._cast.enroll({e.name: e.fingerprint for e in enrolled})
         self._cast.seat([name for name in self._seated if name in self._components])
         specs = [self._specs[name] for name in self._seated if name in self._specs]
         state = self._decider.state

@@ -143,6 +143,7 @@ class Dump:
     seen: dict[str, int]
     shapes: dict[str, str]
     fingerprints: dict[str, str]
-    faulted: dict[str, str]
+    faults: dict[str, dict[str, str]]
+    absent: list[str]
     maybe_done: list[int]
     fresh: list[int]

@@ -6,7 +6,7 @@ else is derived again: matches, places, activations, deadlines, retries, ends, a
 in which agents and components were enrolled is the order in which they are asked.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -58,9 +58,14 @@ class Cast(Observers):
             self._index(c)
         self.unrecorded = {name: error for name, error in self._broken.items() if name in self.components}
 
+    def enroll(self, versions: Mapping[str, str]) -> None:
+        """Components count as the versions that took part then; one that another replaced is in service again."""
+        self.faulted -= {name for name, version in versions.items() if self.versions.get(name) != version}
+        self.versions.update(versions)
+
     def recorded(self) -> None:
         """Who raised before it took part is on the log now."""
-        for name in self.unrecorded:
+        for name in self.components.keys() & self._broken:
             del self._broken[name]
         self.unrecorded = {}
 
@@ -328,7 +333,7 @@ class Redecider(Decider):
 
     def _believe(self, fault: ev.Faulted) -> None:
         self.observers.fault(fault.component)
-        self._emit(ev.Faulted(component=fault.component, error=fault.error), self.state.seq)
+        self._record_fault(fault.component, fault.error, self.state.seq)
 
 
 def enrolments(recorded: Sequence[Event]) -> list[Enrolment]:

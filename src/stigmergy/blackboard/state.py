@@ -53,7 +53,10 @@ class State:
         self.enrolled: set[str] = set()
         self.shapes: dict[str, str] = {}
         self.fingerprints: dict[str, str] = {}
-        self.faulted: dict[str, str] = {}
+        self.faults: dict[str, dict[str, str]] = {}
+        """component -> the fingerprint of every version of it that raised, and what it raised."""
+        self.absent: set[str] = set()
+        """Of these components, those that take no part now."""
         self.ready: list[int] = []
         self._fresh: list[int] = []
         self._apply: dict[type[Event], Callable[[Any], None]] = {
@@ -90,7 +93,7 @@ class State:
             self.works[e.run, e.work] = Work(e.run, e.work, e.seq, e.blocking)
         if e.held_by:
             self.held[e.seq] = HeldArtifact(e.seq, e.held_by, e.held_until)
-            self._keep(e.seq)
+            self.alive[e.seq].refs += 1
 
     def _recalled(self, e: ev.Recalled) -> None:
         for k in e.inputs:
@@ -113,11 +116,6 @@ class State:
         if self.held.pop(e.cause, None) is not None:
             self._drop(e.cause)
 
-    def _keep(self, artifact: int) -> None:
-        alive = self.alive.get(artifact)
-        if alive is not None:
-            alive.refs += 1
-
     def _drop(self, artifact: int) -> None:
         alive = self.alive.get(artifact)
         if alive is not None:
@@ -139,7 +137,8 @@ class State:
         ordinal = self.ordinals.get(feed, 0) + 1
         self.ordinals[feed] = ordinal
         self._place(Waiting(e.cause, e.subscription, e.scope, e.key, e.slot, e.at, ordinal))
-        self._keep(e.cause)
+        if (alive := self.alive.get(e.cause)) is not None:
+            alive.refs += 1
 
     def _place(self, place: Waiting) -> None:
         self.waiting.setdefault(place.subscription, {})[place.id] = place
@@ -314,22 +313,26 @@ class State:
     def _opened(self, e: ev.Opened) -> None:
         self.epoch = e.epoch
         self.unclean = 0 if e.clean else self.unclean + 1
-        self._unenroll(e.seq - 1 - e.gap)
-
-    def _unenroll(self, until: int) -> None:
+        self.absent = set(self.faults)
         for subscription in self.enrolled:
-            self.seen[subscription] = until
+            self.seen[subscription] = e.seq - 1 - e.gap
         self.enrolled = set()
 
     def _enrolled(self, e: ev.Enrolled) -> None:
         self.fingerprints[e.name] = e.fingerprint
+        self.absent.discard(e.name)
         for subscription, shape in e.subscriptions.items():
             self.shapes[subscription] = shape
             self.seen.pop(subscription, None)
             self.enrolled.add(subscription)
 
     def _faulted(self, e: ev.Faulted) -> None:
-        self.faulted[e.component] = e.error.message if e.error else ""
+        self.faults.setdefault(e.component, {})[e.fingerprint] = e.error.message if e.error else ""
+
+    @property
+    def faulted(self) -> list[str]:
+        """The components that take part and are out of service: this version of them has raised."""
+        return [c for c, by in self.faults.items() if c not in self.absent and self.fingerprints.get(c, "") in by]
 
     def _idled(self, e: ev.Idled) -> None:
         self.quiet = True
@@ -342,8 +345,7 @@ class State:
             self.quiet = True
 
     def _resumed(self, e: ev.Resumed) -> None:
-        run = self.run(e.run)
-        run.closed, run.detail = "", ""
+        self.runs[e.run].closed = self.runs[e.run].detail = ""
 
     def concerned(self, event: Event) -> Activation | None:
         """The open activation that an event is about; to be asked before the event is applied."""
@@ -366,8 +368,8 @@ class State:
                 list(self.activations.values()), [w for _, s in sorted(self.waiting.items()) for w in s.values()],
                 [(s, scope, n) for (s, scope), n in self.ordinals.items()], list(self.held.values()),
                 list(self.works.values()), list(self.calls.values()), list(self.runs.values()),
-                {**self.seen, **dict.fromkeys(sorted(self.enrolled), -1)}, self.shapes, self.fingerprints, self.faulted,
-                self.maybe_done, self._fresh,
+                {**self.seen, **dict.fromkeys(sorted(self.enrolled), -1)}, self.shapes, self.fingerprints, self.faults,
+                sorted(self.absent), self.maybe_done, self._fresh,
             )
         )  # fmt: skip
 
@@ -392,7 +394,7 @@ class State:
         s.runs = Runs((r.name, r) for r in d.runs)
         s.seen = {name: seq for name, seq in d.seen.items() if seq >= 0}
         s.enrolled = {name for name, seq in d.seen.items() if seq < 0}
-        s.shapes, s.fingerprints, s.faulted = d.shapes, d.fingerprints, d.faulted
+        s.shapes, s.fingerprints, s.faults, s.absent = d.shapes, d.fingerprints, d.faults, set(d.absent)
         s.maybe_done, s._fresh = d.maybe_done, d.fresh
         s.ready = [a.id for a in d.activations if a.status == "ready"]
         return s
