@@ -18,7 +18,7 @@ from stigmergy import (
 from stigmergy.blackboard.events import (
     Activated,
 )
-from tests.boards import A, B, Boards, C, numbers
+from tests.boards import A, B, Boards, C, in_the_middle, numbers, stopped
 
 pytestmark = pytest.mark.anyio
 
@@ -160,6 +160,43 @@ async def test_middleware_runs_around_a_body_in_order_and_may_change_its_outputs
     await board.run_until_idle()
     assert order == ["outer before", "inner before worker", "body", "inner after 1", "outer after"]
     assert numbers(board, B) == [1, 99]
+
+
+@pytest.mark.parametrize("end", ["returns", "raises", "is out of time", "is cancelled", "its run is stopped"])
+async def test_the_end_of_a_middleware_is_reached_however_the_body_ends(new_board: Boards, end: str) -> None:
+    board = new_board()
+    order: list[str] = []
+    running = asyncio.Event()
+
+    async def cleaning(call_next: Any, ctx: Context) -> Sequence[BaseModel]:
+        try:
+            running.set()
+            outputs: Sequence[BaseModel] = await call_next()
+            return outputs
+        except BaseException as error:
+            order.append(type(error).__name__)
+            raise
+        finally:
+            order.append("end")
+
+    async def body(a: A) -> B:
+        if end == "raises":
+            raise ValueError("oh no")
+        if end != "returns":
+            await asyncio.Event().wait()
+        return B()
+
+    worker = board.agent("worker").around(cleaning).limits(timeout=0.02 if end == "is out of time" else None)
+    worker.consumes(A).publishes(B).body(body)
+    await board.publish(A())
+    run = await in_the_middle(board, running)
+    if end == "is cancelled":
+        await board.cancel(*[e.seq for e in board.events() if isinstance(e, Activated)])
+    if end == "its run is stopped":
+        await stopped(run)
+    else:
+        await run
+    assert order == {"returns": ["end"], "raises": ["ValueError", "end"]}.get(end, ["CancelledError", "end"])
 
 
 async def test_middleware_sees_the_exception_of_a_body_and_may_answer_for_it(new_board: Boards) -> None:

@@ -99,26 +99,35 @@ async def test_a_payload_over_the_limit_is_refused_before_anything_is_published(
     async def blow_up(a: A) -> list[B]:
         return [B(n=1), B(key="x" * 2_000)]
 
-    with pytest.raises(PayloadTooLarge, match="the limit is 1,000"):
+    with pytest.raises(PayloadTooLarge, match=r"^Limits\(payload_bytes=1_000\): A has 2,\d+ bytes as JSON\. [^\n]+$"):
         await board.publish_many([A(n=1), A(key="x" * 2_000)])
     assert board.artifacts().total == 0
 
     await board.publish(A(n=1))
     report = await board.run_until_idle()
     assert [d.error.type for d in report.left.dead_letters if d.error] == ["PayloadTooLarge"]
+    assert "PayloadTooLarge: Limits(payload_bytes=1_000): B has 2,0" in str(report)
     assert board.artifacts(B).total == 0
 
 
 async def test_more_outputs_than_the_limit_are_refused_as_a_whole(new_board: Boards) -> None:
     board = new_board(limits=Limits(fan_out=10))
 
-    @board.agent
     async def flood(a: A) -> list[B]:
         return [B(n=n) for n in range(a.n)]
 
+    board.agent(flood)
     await board.publish_many([A(n=10), A(n=11)])
     report = await board.run_until_idle()
     assert board.artifacts(B).total == 10
     [dead] = report.left.dead_letters
     assert dead.error is not None
-    assert dead.error.message == "'flood' returned 11 outputs; the limit is 10 per activation."
+    assert dead.error.message == "Limits(fan_out=10): 'flood' returned 11 outputs. Return fewer, or raise it."
+    assert "WrongFanOut: Limits(fan_out=10): 'flood' returned 11 outputs." in str(report)
+    assert (report.reason, report.ok) == ("idle", False)
+
+    board = await new_board.reopened(board, limits=Limits(fan_out=11))
+    board.agent(flood)
+    await board.retry(dead.activation)
+    assert (await board.run_until_idle()).ok
+    assert board.artifacts(B).total == 21

@@ -140,6 +140,9 @@ ONCE = Retry(attempts=1, backoff=0.0)
 class Limits:
     """Bounds of a run; when one is reached the run stops with reason `budget`, and nothing is lost.
 
+    Only `fan_out` and `payload_bytes` stop nothing else: an activation that exceeds them publishes nothing and is a
+    dead letter that names the limit; a publish from outside is refused.
+
     Attributes:
         activations: how many may start in one run.
         depth: activations between an artifact and an outside publish.

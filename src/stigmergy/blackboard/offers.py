@@ -54,8 +54,8 @@ class Offers(Places):
         limit = self.limits.payload_bytes
         if limit is not None and len(d.data) > limit:
             raise PayloadTooLarge(
-                f"{d.type} is {len(d.data):,} bytes as JSON; the limit is {limit:,}. Store large data in a file "
-                "and publish its path, or raise Limits(payload_bytes=)."
+                f"Limits(payload_bytes={limit:_}): {d.type} has {len(d.data):,} bytes as JSON. Store large data in a "
+                "file and publish its path, or raise it."
             )
         if d.key is not None:
             d.digest = blake2b(d.data, digest_size=12).hexdigest()

@@ -145,7 +145,9 @@ class Running(Redriving):
         self._begin(now)
         limit = self.limits.fan_out
         if limit is not None and len(drafts) > limit:
-            raise WrongFanOut(f"{a.agent!r} returned {len(drafts):,} outputs; the limit is {limit:,} per activation.")
+            raise WrongFanOut(
+                f"Limits(fan_out={limit:_}): {a.agent!r} returned {len(drafts):,} outputs. Return fewer, or raise it."
+            )
         new = self._check(drafts, a.run)
         origin = self.origin_of(id)
         matches = [self._match(d, origin) for d in new]
