@@ -1,5 +1,6 @@
 """Shared fixtures."""
 
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -34,3 +35,13 @@ async def file_board(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Boards
 def ending(request: pytest.FixtureRequest) -> str:
     """How a board ends: in good order, or in the middle of whatever it does."""
     return str(request.param)
+
+
+@pytest.fixture
+def open_folder(tmp_path: Path) -> Path:
+    """A folder that nobody in particular can reach."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
+        folder.chmod(0o755)
+    return tmp_path

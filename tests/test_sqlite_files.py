@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from stigmergy.blackboard.errors import (
 from stigmergy.blackboard.stores.base import Snapshot
 from stigmergy.blackboard.stores.sqlite import SQLiteReader, SQLiteStore, owner_in_this_process
 from stigmergy.testing.stores import published, row
+from tests.trouble import without_privileges
 
 SRC = Path(__file__).parent.parent / "src"
 OWNER = """
@@ -67,29 +67,6 @@ async def write(path: Path, count: int = 3, first: int = 1) -> None:
     await store.open()
     await store.append([row(i) for i in range(first, first + count)])
     await store.close()
-
-
-@contextmanager
-def without_privileges() -> Iterator[None]:
-    """Permissions mean nothing to root, so root becomes nobody for a while."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-@pytest.fixture
-def open_folder(tmp_path: Path) -> Path:
-    """A folder that nobody in particular can reach."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder == Path(tempfile.gettempdir()):
-            break
-        folder.chmod(0o755)
-    return tmp_path
 
 
 # -- one owner ---------------------------------------------------------------------------------------------------------

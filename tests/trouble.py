@@ -1,5 +1,9 @@
 """Helpers of the tests about what goes wrong: what a good error looks like, and a board that goes on after it."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from stigmergy import Blackboard
 from stigmergy.blackboard.errors import StigmergyError
 from tests.boards import A, C, numbers
@@ -33,3 +37,16 @@ def with_a_witness(board: Blackboard) -> Blackboard:
         return C(n=a.n)
 
     return board
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """Permissions mean nothing to root, so root becomes nobody for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

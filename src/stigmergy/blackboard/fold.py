@@ -1,6 +1,7 @@
 """From a log back to everything that is folded from it; a snapshot only shortens the way."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,10 +88,11 @@ def fold(
     folded = Folded(State(), observers, Ledger())
     snapshot = reader.snapshot(until)
     if snapshot is not None and snapshot.code == CODE:
-        saved = _SAVED.validate_json(snapshot.state)
-        state = State.load(saved.state.encode())
-        if observers.load(saved.components, state.faulted):
-            folded = Folded(state, observers, Ledger.load(saved.ledger.encode()))
+        with suppress(ValueError):  # damaged, or written by another version: it is only a cache
+            saved = _SAVED.validate_json(snapshot.state)
+            state, ledger = State.load(saved.state.encode()), Ledger.load(saved.ledger.encode())
+            if observers.load(saved.components, state.faulted):
+                folded = Folded(state, observers, ledger)
     for row in reader.events(folded.state.seq, until):
         event = decode(row)
         if isinstance(event, Published):

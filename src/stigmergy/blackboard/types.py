@@ -300,11 +300,14 @@ class TypeTable:
         """The payload in these bytes; `Opaque` if no class of this program has that name.
 
         Raises:
-            InvalidPayload: see `ArtifactType.decode_version`.
+            InvalidPayload: see `ArtifactType.decode_version`; or it is damaged.
         """
         found = self._types.get(name)
         if found is None:
-            return Opaque.model_validate_json(data)
+            try:
+                return Opaque.model_validate_json(data)
+            except ValidationError as error:
+                raise InvalidPayload(f"the stored {name} is no JSON. Restore a copy of the board.") from error
         return found.decode_version(version, data)
 
     def parse(self, name: str, version: int, payload: object, *, where: str) -> BaseModel:

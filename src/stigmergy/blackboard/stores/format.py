@@ -1,5 +1,6 @@
 """What a board file looks like to SQLite, and what SQLite's errors mean for a board."""
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -44,6 +45,42 @@ SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version 
 """
 
 
+def real_file(path: str | Path) -> str:
+    """Where the file really is, links followed; nothing is opened.
+
+    Raises:
+        StoreError: no file can have this name.
+    """
+    try:
+        return os.path.realpath(path)
+    except (ValueError, OSError) as error:
+        raise StoreError(f"{str(path)!r} is no file name ({error}). Choose another one for the board.") from error
+
+
+def check_file(path: Path, file: str) -> None:
+    """Refuse what would hang or lose everything: a folder, a pipe, a device, a log whose file is gone.
+
+    Raises:
+        StoreError: it is there, and no regular file.
+        StoreDamaged: it is not there, or empty, but its write-ahead log is; SQLite would throw that away.
+    """
+    if os.path.isdir(file):
+        raise StoreError(f"{path} is a folder. Give the name of a file in it.")
+    if os.path.exists(file) and not os.path.isfile(file):
+        raise StoreError(f"{path} is no regular file. A board needs one: choose another name.")
+    if _size(file) == 0 and _size(f"{file}-wal") > 0:
+        raise StoreDamaged(
+            f"{path} is gone, but {path}-wal has events of it. Put the file back, or move that away to begin anew."
+        )
+
+
+def _size(file: str) -> int:
+    try:
+        return os.stat(file).st_size
+    except OSError:
+        return 0
+
+
 def is_board(path: Path, application_id: int, version: int, pages: int) -> bool:
     """Whether what `INSPECT` found is a board that this version reads; False for an empty file.
 
@@ -74,6 +111,8 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         )
     if name.startswith("SQLITE_READONLY"):
         return StoreReadOnly(f'{path} cannot be written. Use read("{path}"), or change its permissions. {why}')
+    if name == "SQLITE_ERROR" and str(error).startswith("no such"):
+        return StoreDamaged(f"{path} lacks a part of what a board is. Restore a copy. {why}")
     if name == "SQLITE_FULL":
         return StoreFull(f"{path}: the disk is full. Make room and open the board again; nothing kept is lost. {why}")
     if name.startswith("SQLITE_CANTOPEN"):

@@ -1,5 +1,6 @@
 """One owner per board file: a lock file beside it, which the kernel gives up when the owner dies, however it dies."""
 
+import errno
 import fcntl
 import json
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TypedDict
 from weakref import WeakSet
 
-from stigmergy.blackboard.errors import BoardBusy, StoreError, StoreReadOnly
+from stigmergy.blackboard.errors import BoardBusy, StoreError, StoreFull, StoreReadOnly
 
 
 class _Owner(TypedDict):
@@ -35,6 +36,10 @@ class FileLock:
     def held(self) -> bool:
         """Whether this process has it; a forked child has not."""
         return self._fd >= 0
+
+    def lost(self) -> bool:
+        """Whether the lock file was removed, so that somebody else may own the board, too."""
+        return not self._is_current(self._fd)
 
     def acquire(self) -> None:
         """Take it, without waiting.
@@ -73,7 +78,8 @@ class FileLock:
             return
         fd, self._fd = self._fd, -1
         with suppress(OSError):  # a lock file that stays behind is harmless: nobody holds it
-            self._path.unlink()
+            if self._is_current(fd):  # or else it is the lock of somebody else
+                self._path.unlink()
         os.close(fd)
 
     def forget(self) -> None:
@@ -88,21 +94,24 @@ class FileLock:
     def _open(self) -> int:
         try:
             return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreError(f"{self._board}: there is no folder {self._path.parent}. Make it first.") from error
-        except PermissionError as error:
-            raise StoreReadOnly(
-                f'{self._board} cannot be written by this user: {self._path} cannot be made. Use read("{self._board}").'
-            ) from error
         except OSError as error:
-            raise StoreReadOnly(
-                f'{self._board} cannot be written: {error.strerror}. Use read("{self._board}").'
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise StoreReadOnly(
+                    f"{self._board} cannot be written by this user: {self._path} cannot be made ({error.strerror}). "
+                    f'Use read("{self._board}").'
+                ) from error
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreFull(f"{self._board}: the disk is full ({error.strerror}). Make room first.") from error
+            raise StoreError(
+                f"{self._board} cannot be opened: {error.strerror}. Choose another file for the board."
             ) from error
 
     def _is_current(self, fd: int) -> bool:
         try:
             return os.path.samestat(os.fstat(fd), os.stat(self._path))
-        except FileNotFoundError:
+        except OSError:
             return False
 
     def _busy(self, fd: int) -> str:

@@ -20,7 +20,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from stigmergy.blackboard.errors import StoreError
 from stigmergy.blackboard.stores.base import Row, Snapshot
-from stigmergy.blackboard.stores.format import COLUMNS, CREATE, INSPECT, explain, is_board
+from stigmergy.blackboard.stores.format import COLUMNS, CREATE, INSPECT, check_file, explain, is_board, real_file
 from stigmergy.blackboard.stores.lock import FileLock
 from stigmergy.blackboard.stores.sqlite_reader import SQLiteReader
 
@@ -64,11 +64,12 @@ class SQLiteStore:
         if durability not in _SYNCHRONOUS:
             raise StoreError(f'durability is {durability!r}. Use "full" or "fast".')
         self.path = Path(path)
-        self._file = os.path.realpath(path)
+        self._file = real_file(path)
         self._durability = durability
         self._lock = FileLock(self.path)
         self._reader = SQLiteReader(self.path)
         self._connection: aiosqlite.Connection | None = None
+        self._identity: os.stat_result | None = None
 
     @property
     def name(self) -> str:
@@ -84,12 +85,12 @@ class SQLiteStore:
         """
         if self._connection is not None:
             return
-        if os.path.isdir(self._file):
-            raise StoreError(f"{self.path} is a folder. Give the name of a file in it.")
+        check_file(self.path, self._file)
         self._lock.acquire()
         try:
             self._connection = await _connect(self._file)
             await self._prepare()
+            self._identity = os.stat(self._file)
         except sqlite3.Error as error:
             await self._let_go()
             raise explain(error, self.path) from error
@@ -123,14 +124,33 @@ class SQLiteStore:
         try:
             if len(rows) > _MOST:
                 await self._execute(_APPEND_MANY, (to_json(rows).decode(),))
-                return
-            size = _SIZES[bisect_left(_SIZES, len(rows))]
-            values = [*chain.from_iterable(rows), *repeat(None, (size - len(rows)) * _WIDTH)]
-            await self._execute(_append(size), values)
+            else:
+                size = _SIZES[bisect_left(_SIZES, len(rows))]
+                values = [*chain.from_iterable(rows), *repeat(None, (size - len(rows)) * _WIDTH)]
+                await self._execute(_append(size), values)
         except (PydanticSerializationError, UnicodeEncodeError) as error:
             raise StoreError(
                 f"{self.path}: event {rows[0].seq} or a later one has text that is not Unicode."
             ) from error
+        self._check_place()
+
+    def _check_place(self) -> None:
+        """Raise if what was written cannot be found by anybody else, which SQLite does not notice."""
+        for part, there in (("", self._identity), ("-wal", None)):
+            try:
+                found = os.stat(self._file + part)
+            except OSError:
+                found = None
+            if found is None or (there is not None and not os.path.samestat(found, there)):
+                raise StoreError(
+                    f"{self.path}{part} was deleted, moved or replaced while the board was open. Put it back, or "
+                    "choose another file."
+                )
+        if self._lock.lost():
+            raise StoreError(
+                f"{self.path}.lock was removed while the board was open, so another process may own the board, too. "
+                "Leave that file alone."
+            )
 
     def append_now(self, rows: Sequence[Row]) -> None:
         """Not here: see `immediate`."""

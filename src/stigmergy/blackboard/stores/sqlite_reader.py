@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from stigmergy.blackboard.errors import NotABoard, StoreError
 from stigmergy.blackboard.stores.base import Row, Snapshot
-from stigmergy.blackboard.stores.format import COLUMNS, INSPECT, explain, is_board
+from stigmergy.blackboard.stores.format import COLUMNS, INSPECT, check_file, explain, is_board, real_file
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class SQLiteReader:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._file = os.path.realpath(path)
+        self._file = real_file(path)
         self._connection: sqlite3.Connection | None = None
         self._turn = Lock()
 
@@ -154,10 +154,9 @@ class SQLiteReader:
 
 
 def _connect_to_read(path: Path, file: str) -> sqlite3.Connection:
+    check_file(path, file)
     if not os.path.exists(file):
         raise StoreError(f'{path} does not exist. Blackboard("{path}") makes it at its first publish.')
-    if os.path.isdir(file):
-        raise StoreError(f"{path} is a folder. Give the name of a file in it.")
     if os.path.exists(f"{file}-journal"):  # only the making of a board has one
         raise NotABoard(f"{path} is being made, or was when its process died: no board yet. A publish makes it one.")
     uri = Path(file).as_uri() + "?mode=ro"
