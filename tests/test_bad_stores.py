@@ -17,7 +17,6 @@ from stigmergy import Blackboard, read
 from stigmergy.blackboard.errors import (
     BoardBroken,
     BoardBusy,
-    InvalidPayload,
     NewerBoard,
     NotABoard,
     OutcomeUnknown,
@@ -214,9 +213,9 @@ async def test_a_payload_that_cannot_be_read_is_named(tmp_path: Path, known: boo
     edited(path, "UPDATE event SET payload = '{' WHERE kind = 'Published' AND type = 'B'")
     with read(path, [A, B] if known else [A]) as view:
         assert len(view.artifacts(A).payloads) == 20
-        with pytest.raises(InvalidPayload) as raised:
+        with pytest.raises(StoreDamaged) as raised:
             list(view.artifacts("B"))
-        one_line(raised.value)
+        assert one_line(raised.value) == "the payload of a stored B is no JSON. Restore a copy of the board."
 
 
 @pytest.mark.parametrize("state", ["x'00'", "x'7b7d'", "substr(state, 1, length(state) / 2)"])

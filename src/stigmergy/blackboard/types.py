@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic_core import SchemaSerializer, SchemaValidator, from_json, to_json, to_jsonable_python
 
-from stigmergy.blackboard.errors import BadType, InvalidPayload, NotRoundTrippable, TypeClash, UnknownType
+from stigmergy.blackboard.errors import BadType, InvalidPayload, NotRoundTrippable, StoreDamaged, TypeClash, UnknownType
 from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.roundtrip import LOSSLESS, clash, difference, digest, lossless, parts
 
@@ -85,10 +85,13 @@ class ArtifactType:
 
         Raises:
             InvalidPayload: they were written with other fields; names the first that does not fit.
+            StoreDamaged: they are no JSON.
         """
         try:
             return self._load(data)
         except ValidationError as error:
+            if error.errors()[0]["type"] == "json_invalid":
+                raise no_json(self.name) from error
             raise InvalidPayload(
                 f"{': '.join(self._reason(error))} It was stored when {self.name} had other fields: "
                 f"raise @artifact_type(version=) and give an upcast from version {self.version}."
@@ -255,6 +258,11 @@ def _make(model: type[BaseModel]) -> ArtifactType:
     )  # fmt: skip
 
 
+def no_json(name: str) -> StoreDamaged:
+    """What is to be said of a stored payload that cannot be read at all."""
+    return StoreDamaged(f"the payload of a stored {name} is no JSON. Restore a copy of the board.")
+
+
 def _brief(path: str) -> str:
     """A path into a payload, without the middle of one that nobody would read."""
     return path if len(path) <= _PATH else f"{path[: _PATH // 2]}…{path[-_PATH // 2 :]}"
@@ -300,14 +308,14 @@ class TypeTable:
         """The payload in these bytes; `Opaque` if no class of this program has that name.
 
         Raises:
-            InvalidPayload: see `ArtifactType.decode_version`; or it is damaged.
+            InvalidPayload, StoreDamaged: see `ArtifactType.decode_version`.
         """
         found = self._types.get(name)
         if found is None:
             try:
                 return Opaque.model_validate_json(data)
             except ValidationError as error:
-                raise InvalidPayload(f"the stored {name} is no JSON. Restore a copy of the board.") from error
+                raise no_json(name) from error
         return found.decode_version(version, data)
 
     def parse(self, name: str, version: int, payload: object, *, where: str) -> BaseModel:

@@ -29,5 +29,6 @@ def errors(*, traceback: bool = False, hint: str = "") -> Iterator[None]:
     except (OSError, ValueError) as error:
         if traceback:
             raise
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        what = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) and error.filename else error
+        typer.echo(f"{type(error).__name__}: {what}", err=True)
         raise typer.Exit(2) from None

@@ -28,10 +28,12 @@ _EVENTS = {cls: TypeAdapter(cls) for cls in KINDS.values()}
 def artifact_lines(artifacts: Artifacts[BaseModel], *, as_json: bool) -> Iterator[str]:
     """One line per artifact, or a JSON array."""
     if as_json:
-        yield "["
-        last = len(artifacts) - 1
-        for i, a in enumerate(artifacts):
-            yield json.dumps(record(a), ensure_ascii=False) + ("," if i < last else "")
+        before = "["
+        for a in artifacts:
+            text = json.dumps(record(a), ensure_ascii=False)  # a board that cannot be read prints nothing at all
+            yield before
+            before = text + ","
+        yield before.removesuffix(",")
         yield "]"
         return
     rows = []
