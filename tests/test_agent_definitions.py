@@ -365,6 +365,8 @@ def test_options_reach_the_spec_alike_in_both_forms(roster: Roster) -> None:
         ({"name": ""}, "cannot name an agent"),
         ({"name": "outside"}, "cannot name an agent"),
         ({"name": "a@1"}, "cannot name an agent"),
+        ({"name": "a\nb"}, "cannot name an agent"),
+        ({"name": "\ud800"}, "cannot name an agent"),
     ],
 )
 def test_an_option_that_cannot_work_is_refused_where_it_is_written(
@@ -372,8 +374,12 @@ def test_an_option_that_cannot_work_is_refused_where_it_is_written(
 ) -> None:
     with pytest.raises(DefinitionError, match=reason):
         roster.agent(**options)(takes_annotated)
-    with pytest.raises(TypeError, match="retries"):
+    with pytest.raises(DefinitionError, match=r"agent\(\) takes no retries=\. Did you mean 'retry'\?"):
         roster.agent(retries=3)  # type: ignore[call-overload]
+    with pytest.raises(DefinitionError, match=r"agent\(\) takes no where=\. Say it fluently: agent\(name\)\.consumes"):
+        roster.agent(where={"n": 1})  # type: ignore[call-overload]
+    with pytest.raises(BadSignature, match="5 is no function"):
+        roster.agent(5)  # type: ignore[call-overload]
 
 
 def test_options_beside_a_name_are_refused_because_they_would_be_lost(roster: Roster) -> None:

@@ -161,6 +161,7 @@ class Blackboard(TendedBoard):
 
     def run_sync(self, *seeds: BaseModel, timeout: Seconds | None = None) -> Report:
         """Publish the seeds and run until idle, from a script, a test or a notebook cell."""
+        self._refuse_inside()
 
         async def both() -> Report:
             if seeds:

@@ -117,11 +117,6 @@ class OpenBoard(Roster, View):
         """Take ownership at the first verb, and take in what was defined since the last one."""
         if self._closed:
             raise BoardClosed(f"{self._store.name} was closed, or another Blackboard of this process took it over.")
-        if inside_body.get():
-            raise UseContext(
-                f"agent {inside_body.get()!r} uses the board inside its body. Return what it publishes, "
-                "or take ctx: Context and use ctx.publish."
-            )
         self._use(0)
         if self._owner is None or self._definitions_changed():
             async with self._opening:
@@ -131,8 +126,17 @@ class OpenBoard(Roster, View):
             raise BoardBroken(f"{self._store.name}: an append failed ({owner.writer.failed}). Open the board again.")
         return owner
 
+    def _refuse_inside(self) -> None:
+        """A body would wait for itself."""
+        if inside_body.get():
+            raise UseContext(
+                f"agent {inside_body.get()!r} uses the board inside its body. Return what it publishes, "
+                "or take ctx: Context and use ctx.publish."
+            )
+
     def _use(self, more: int) -> None:
         """Count a verb that is under way in this loop; there is one loop at a time, also when threads want others."""
+        self._refuse_inside()
         loop = asyncio.get_running_loop()
         with self._door:
             if self._busy and self._loop is not loop:

@@ -126,8 +126,9 @@ def checked_name(name: str, place: str = "") -> str:
     Raises:
         DefinitionError: it is empty, reserved, or has a character that ids are made of.
     """
-    if not name or name == "outside" or any(c in name for c in "@:/<>") or name != name.strip():
-        rule = 'A name is not empty, not "outside", and has none of @ : / < >'
+    odd = any(c in name for c in "@:/<>") or not name.isprintable() or name != name.strip()
+    if not name or name == "outside" or odd:
+        rule = 'A name is not empty, not "outside", can be printed, and has none of @ : / < >'
         raise DefinitionError(f"{name!r} cannot name an agent. {rule}; give another as name=.{written_at(place)}")
     return name
 

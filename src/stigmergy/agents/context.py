@@ -62,6 +62,10 @@ class Context(ContextMark):
         self.phase = request.phase
         self.instructions: tuple[BaseModel, ...] = briefing.instructions if briefing is not None else ()
 
+    def __repr__(self) -> str:
+        inputs = ", ".join(artifact.ref for artifact in self.artifacts)
+        return f"Context({self.agent_name}@{self.activation} on {inputs}, attempt {self.attempt})"
+
     @cached_property
     def past(self) -> tuple[Artifact[Any], ...]:
         """Past artifacts as of the claim: what the context provider chose, or else the ancestors of the inputs."""

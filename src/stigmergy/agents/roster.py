@@ -1,7 +1,7 @@
 """Who is there: agents and components, defined without a store and without IO."""
 
 from collections.abc import Callable, Iterable
-from inspect import getdoc, unwrap
+from inspect import getdoc, signature, unwrap
 from types import NoneType
 from typing import Any, Never, ParamSpec, TypeVar, get_args, get_origin, overload
 
@@ -16,7 +16,7 @@ from stigmergy.blackboard.briefing import ContextProvider
 from stigmergy.blackboard.component import Component
 from stigmergy.blackboard.definitions import AgentSpec, Ancestor, Key, Limits, Retry
 from stigmergy.blackboard.durations import Seconds
-from stigmergy.blackboard.errors import BadComponent, DefinitionError, DuplicateAgent, NotFound
+from stigmergy.blackboard.errors import BadComponent, BadSignature, DefinitionError, DuplicateAgent, NotFound
 from stigmergy.blackboard.types import TypeTable, type_of
 from stigmergy.blackboard.where import did_you_mean, written_at
 
@@ -157,6 +157,7 @@ class Roster:
             DuplicateAgent: the name is taken; the same function defined again replaces the first.
         """
         if not isinstance(what, str):
+            _check_options(what, options)
             define = self._definer(**options)
             return define if what is None else define(what)
         origin = here()
@@ -221,6 +222,20 @@ class Roster:
             way_out = "Give one of them another name, or define them on another Roster."
             raise DuplicateAgent(f'Two are called "{agent.name}": {first} and {agent.origin.place}. {way_out}')
         self._agents[agent.name] = agent
+
+
+def _check_options(function: object, options: Iterable[str]) -> None:
+    """Refuse what is no function, and what a decorator cannot take, in words."""
+    at = written_at(here().place)
+    if function is not None and not callable(function):
+        raise BadSignature(f"{function!r} is no function. Define an agent over one, or by its name.{at}")
+    known = [name for name in signature(Roster._definer).parameters if name != "self"]
+    for name in options:
+        if name not in known:
+            way_out = did_you_mean(name, known)
+            if callable(getattr(AgentBuilder, name, None)) or name in ("where", "producer", "tags", "optional"):
+                way_out = " Say it fluently: agent(name).consumes(…).publishes(…).body(fn)."
+            raise DefinitionError(f"agent() takes no {name}=.{way_out}{at}")
 
 
 def _models_of(component: Component[Any]) -> list[type[BaseModel]]:

@@ -143,6 +143,8 @@ def _check(wanted: Wanted, subject: str, at: str) -> None:
     types = wanted.types
     if not types:
         raise BadSignature(f"{subject} consumes nothing here. Name at least one type: .consumes(T).{at}")
+    for model in (*types, *wanted.optional):
+        type_of(model)
     several = len(types) > 1
     if wanted.batch is not None and (several or wanted.groups > 1 or wanted.optional or wanted.window):
         raise DefinitionError(f"{subject}: batch= takes one type and only by=, within= and scope= beside it.{at}")

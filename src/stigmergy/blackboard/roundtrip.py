@@ -7,6 +7,7 @@ from typing import Any, get_origin
 
 from pydantic import BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from pydantic_core import CoreConfig
 from pydantic_core.core_schema import SerializerFunctionWrapHandler, wrap_serializer_function_ser_schema
 
@@ -19,12 +20,13 @@ LOSSLESS = CoreConfig(
 _CONFIGURED = frozenset({"model", "dataclass", "typed-dict"})
 _UNORDERED = frozenset({"set", "frozenset"})
 _DATA = frozenset({"default", "metadata", "expected"})
+_NAMED = frozenset({"fields", "choices"})
 
 
 def lossless(schema: Any) -> Any:
     """A copy of a core schema whose JSON loses nothing and is the same in every process; data in it stays as it is."""
     if isinstance(schema, dict):
-        copy = {key: value if key in _DATA else lossless(value) for key, value in schema.items()}
+        copy = {key: _lossless_part(key, value) for key, value in schema.items()}
         if copy.get("type") in _CONFIGURED:
             config = {k: v for k, v in (schema.get("config") or {}).items() if k != "ser_json_temporal"}
             copy["config"] = {**config, **LOSSLESS}
@@ -36,16 +38,31 @@ def lossless(schema: Any) -> Any:
     return schema
 
 
+def _lossless_part(key: str, value: Any) -> Any:
+    if key in _DATA:
+        return value
+    if key in _NAMED and isinstance(value, dict):  # the keys are names that users chose, like "type"
+        return {name: lossless(inner) for name, inner in value.items()}
+    return lossless(value)
+
+
 def _in_order(value: object, write: SerializerFunctionWrapHandler) -> object:
     """Sets are written sorted: their own order changes from process to process, and equal payloads need equal JSON."""
     items = write(value)
     return sorted(items, key=lambda item: json.dumps(item, sort_keys=True)) if isinstance(items, list) else items
 
 
+class _JsonSchema(GenerateJsonSchema):
+    """A default that JSON cannot hold is left out, and nobody needs to hear of it."""
+
+    def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
+        """Nothing is said."""
+
+
 def digest(model: type[BaseModel]) -> str:
     """Which fields a model has, as 16 hex digits; the same for a class that is defined again."""
     try:
-        shape: object = _shape(model.model_json_schema())
+        shape: object = _shape(model.model_json_schema(schema_generator=_JsonSchema))
     except PydanticInvalidForJsonSchema:
         shape = {field: str(info.annotation) for field, info in model.model_fields.items()}
     text = json.dumps(shape, sort_keys=True, separators=(",", ":"), default=repr)

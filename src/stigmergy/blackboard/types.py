@@ -164,7 +164,8 @@ class ArtifactType:
     def _refusal(self, payload: BaseModel, error: Exception) -> NotRoundTrippable:
         if isinstance(error, ValidationError):
             where, reason = self._reason(error)
-            return NotRoundTrippable(f"{where} does not come back from JSON: {reason}")
+            way_out = "Let its aliases and validators take what the model itself writes."
+            return NotRoundTrippable(f"{where} does not come back from JSON: {reason} {way_out}")
         where = self.name + _brief("".join(f".{part}" for part in self._unwritable(payload)))
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return NotRoundTrippable(f"{where} cannot be written as JSON and read back: {reason}.")
@@ -232,6 +233,8 @@ def type_of(model: type[BaseModel]) -> ArtifactType:
         found: ArtifactType = cached
         return found
     if not isinstance(model, type) or not issubclass(model, BaseModel) or model is BaseModel:
+        if isinstance(model, BaseModel):
+            raise BadType(f"an instance of {type(model).__name__} is no artifact type. Give the class.")
         called = model.__name__ if isinstance(model, type) else repr(model)
         raise BadType(f"{called} is no artifact type. Use a subclass of pydantic.BaseModel.")
     found = _make(model)
@@ -241,6 +244,11 @@ def type_of(model: type[BaseModel]) -> ArtifactType:
 
 def _make(model: type[BaseModel]) -> ArtifactType:
     name, version, upcasts = model.__dict__.get(_OPTIONS) or (model.__name__, 1, {})
+    if not name or not name.isprintable() or "@" in name or name != name.strip():
+        raise BadType(
+            f"{name!r} cannot name an artifact type: a name is not empty, can be printed and has no @. "
+            "Give another one with @artifact_type(name=)."
+        )
     try:
         if not model.__pydantic_complete__:
             model.model_rebuild()
