@@ -30,6 +30,7 @@ from stigmergy.cli.looking import (
     parse_where,
     tree_lines,
 )
+from stigmergy.cli.replaying import written_test
 from stigmergy.cli.running import go, on_terminal
 from stigmergy.loop import in_a_loop
 from stigmergy.replay import replay as replayed
@@ -224,6 +225,23 @@ def replay(
         found = replayed(view, load(target, settings), until=until)
         typer.echo(found.to_json() if as_json else str(found))
         raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command("make-test")
+def make_test(
+    store: Board, target: Target,
+    activation: Annotated[str, typer.Argument(metavar="ID", help="33, agent@33, or what it published: Type@41.")],
+    output: Annotated[Path | None, typer.Option("-o", help="A .py file; without it, stdout.")] = None,
+    traceback: Traceback = False,
+) -> None:  # fmt: skip
+    """Write a pytest file that runs the body of one recorded activation again and compares what comes of it."""
+    with errors(traceback=traceback), read(store) as view:
+        text = written_test(view, target, activation, output)
+        if output is None:
+            typer.echo(text, nl=False)
+            return
+        output.write_text(text, encoding="utf-8")
+        typer.echo(f"wrote {output}; run it with: pytest {shlex.quote(str(output))}", err=True)
 
 
 for name, command in mending.COMMANDS.items():

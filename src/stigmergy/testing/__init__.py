@@ -5,12 +5,16 @@
 
 from stigmergy.blackboard.clock import VirtualClock
 from stigmergy.testing.assertions import assert_idle, assert_lineage, assert_not_published, assert_published
+from stigmergy.testing.by_hand import Effect, SoloContext, context, perform
+from stigmergy.testing.envelopes import artifact
+from stigmergy.testing.making import make_test
 from stigmergy.testing.network import NetworkRefused, refused_network
 from stigmergy.testing.playing import play
-from stigmergy.testing.solo import SoloContext, Trial, artifact, context, trial
+from stigmergy.testing.solo import Trial, trial
 from stigmergy.testing.streams import line
 
 __all__ = [
+    "Effect",
     "NetworkRefused",
     "SoloContext",
     "Trial",
@@ -22,6 +26,8 @@ __all__ = [
     "assert_published",
     "context",
     "line",
+    "make_test",
+    "perform",
     "play",
     "refused_network",
     "trial",

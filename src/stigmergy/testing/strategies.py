@@ -14,7 +14,7 @@ from stigmergy.agents.roster import Roster
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.errors import NotRoundTrippable
 from stigmergy.blackboard.types import type_of
-from stigmergy.testing.solo import artifact
+from stigmergy.testing.envelopes import artifact
 from stigmergy.testing.streams import line
 
 M = TypeVar("M", bound=BaseModel)

@@ -1,0 +1,278 @@
+"""From a run to a test: a pytest file that runs the body of one recorded activation again and compares."""
+
+import os
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic_core import from_json
+
+from stigmergy.agents.agent import Agent
+from stigmergy.agents.roster import Roster
+from stigmergy.blackboard import errors
+from stigmergy.blackboard import events as ev
+from stigmergy.blackboard.artifact import Artifact
+from stigmergy.blackboard.errors import DefinitionError
+from stigmergy.blackboard.text import number
+from stigmergy.blackboard.types import TypeTable
+from stigmergy.blackboard.view import View, read
+from stigmergy.testing.by_hand import implied_slots
+from stigmergy.testing.recording import Recording, briefing, recording
+from stigmergy.testing.source import (
+    Code,
+    Source,
+    by_key,
+    call,
+    known,
+    laid_out,
+    listed,
+    literal,
+    named,
+    place,
+    sections,
+    text,
+)  # fmt: skip
+
+_SHOWN = 200
+"""Characters of an error's message that a test compares."""
+
+
+def make_test(
+    run: View | str | Path, roster: Roster, activation: int | str, *, file: str | Path = "test_recorded.py",
+    source: str | None = None,
+) -> str:  # fmt: skip
+    """The text of a pytest file that runs the body of one recorded activation again, and compares what comes of it.
+
+    The test gives the body the recorded inputs, context, time and ids, and the results of its effects; no effect is
+    executed. It needs the module that defines the roster, and no board.
+
+    Args:
+        run: a board, a view of one, or a file.
+        roster: where the agent is.
+        activation: `33`, `"agent@33"`, or an artifact that the activation published.
+        file: where the text is to be written (it is not): what is imported must be found from there.
+        source: the roster as `module:expression`; needed if it is no global of a module.
+
+    Raises:
+        NotFound: there is no such activation or agent, or no attempt ended in a way that the body decides.
+        DefinitionError: the agent has no body, or the roster cannot be imported.
+    """
+    if not isinstance(run, View):
+        with read(run) as view:
+            return make_test(view, roster, activation, file=file, source=source)
+    types = TypeTable()
+    types.update(roster.types)
+    for name in run._source().types.names():
+        kind = run._source().types.get(name)
+        if kind is not None and types.get(name) is None:
+            types.add(kind.model)
+    seen = recording(run, activation, types)
+    agent = roster.find(seen.activation.agent)
+    if agent.means.function is None:
+        raise DefinitionError(f"agent {agent.name!r} has no body: a model answered, so there is nothing to run again.")
+    module, expression = source.split(":", 1) if source is not None else _global(roster)
+    return _Written(seen, agent, module, expression, Path(file)).whole(run, roster, types)
+
+
+def _global(roster: Roster) -> tuple[str, str]:
+    """The module that has the roster as a global, and the name."""
+    for module in list(sys.modules.values()):
+        if isinstance(module, ModuleType):
+            for name, value in list(vars(module).items()):
+                if value is roster and name.isidentifier():
+                    return module.__name__, name
+    raise DefinitionError(
+        "the roster is no global of a module, so a test cannot import it. Give make_test(source='module:expression')."
+    )
+
+
+class _Written:
+    """The parts of one file."""
+
+    def __init__(self, seen: Recording, agent: Agent, module: str, expression: str, file: Path) -> None:
+        self._seen = seen
+        self._agent = agent
+        self._module = module
+        self._path = place(module)
+        called = module
+        if self._path is not None and (module == "__main__" or module.startswith("stigmergy_file_")):
+            called = self._path.stem
+        self._called = called
+        self._file = file.resolve()
+        self._source = Source(module, expression, {module: called})
+        for name in ("context", "perform"):
+            self._testing(name)
+        parameters = agent.means.call.parameters
+        self._contextual = any(p.kind == "context" for p in parameters) or bool(agent.means.middleware)
+        self._envelopes = self._contextual or any(p.envelope for p in parameters)
+        self._left_out = 0
+
+    def whole(self, view: View, roster: Roster, types: TypeTable) -> str:
+        """The text."""
+        steps = self._steps(view, roster, types)
+        path, imports = self._path_lines(), self._source.imports
+        own = {m for m in imports if (p := place(m) or place(self._module)) and self._is_own(m, p)}
+        head = f'"""{self._title(view)}"""\n\n'
+        if path:
+            before = {m: n for m, n in imports.items() if m not in own} | {"sys": set(), "pathlib": {"Path"}}
+            late = sections({m: n for m, n in imports.items() if m in own}, own)
+            lines = [self._late(line) for line in late.splitlines()]
+            top = sections(before, ()) + f"\n{path}\n" + "\n".join(lines) + "\n"
+        else:
+            top = sections(imports, own)
+        classes = "".join(f"{name} = {code}\n" for name, code in self._source.found.items())
+        return head + top + (f"\n{classes}" if classes else "") + f"\n\n{steps}"
+
+    @staticmethod
+    def _late(line: str) -> str:
+        return f"{line}  # noqa: E402" if line.startswith("from ") else line
+
+    def _is_own(self, module: str, path: Path) -> bool:
+        return "site-packages" not in path.parts and not module.startswith("stigmergy.") and module not in (
+            "pytest", "re", "stigmergy",
+        )  # fmt: skip
+
+    def _path_lines(self) -> str:
+        """What makes the roster's module importable where pytest would not find it."""
+        if self._path is None or "." in self._called or "site-packages" in self._path.parts:
+            return ""
+        root = self._file.parent
+        while (root / "__init__.py").exists():
+            root = root.parent
+        if self._path.parent == root:
+            return ""
+        relative = os.path.relpath(self._path.parent, self._file.parent).replace(os.sep, "/")
+        way = f"Path(__file__).parent / {text(relative)}" if relative != "." else "Path(__file__).parent"
+        return f"sys.path.insert(0, str({way}))\n"
+
+    def _title(self, view: View) -> str:
+        seen, end = self._seen, self._seen.end
+        inputs = ", ".join(a.ref for a in seen.inputs[:5]) + (", …" if len(seen.inputs) > 5 else "")
+        if isinstance(end, ev.Completed):
+            how = f"completed with {number(len(seen.outputs), 'output')}"
+        else:
+            how = f"failed with {end.error.type if end.error else 'an error'}"
+        lines = [
+            f"What {seen.name} did on {Path(view._source().name).name}, again.", "",
+            "Written by `stigmergy make-test`.", f"It was given {inputs}.",
+            f"Attempt {seen.claim.attempt} {how}.",
+        ]  # fmt: skip
+        if self._left_out:
+            lines.append(f"Its context had {self._left_out} more, of types that the roster does not have.")
+        return "\n".join([*lines, ""])
+
+    # -- the function ---------------------------------------------------------------------------------------------
+
+    def _steps(self, view: View, roster: Roster, types: TypeTable) -> str:
+        seen = self._seen
+        name = re.sub(r"\W+", "_", f"test_{seen.activation.agent}_{seen.activation.seq}", flags=re.ASCII)
+        lines = [f"def {name}() -> None:"]
+        made = call("context", **self._context(view, roster, types))
+        lines.append("    " + laid_out(named("ctx = ", made), 4))
+        run = f"perform({self._agent_source()}, ctx)"
+        if isinstance(seen.end, ev.Completed):
+            lines.append(f"    outputs = {run}")
+            outputs = listed([self._source.payload(a.payload) for a in seen.outputs])
+            lines.append("    " + laid_out(named("assert outputs == ", outputs), 4))
+        else:
+            lines += [*self._raises(seen.end), f"        {run}"]
+        if self._contextual and seen.alone:
+            called = listed([text(key) for key in seen.asked])
+            lines.append("    " + laid_out(named("assert ctx.called == ", called), 4))
+            inside = listed([self._source.payload(a.payload) for a in seen.inside])
+            lines.append("    " + laid_out(named("assert ctx.published == ", inside), 4))
+        return "\n".join(lines) + "\n"
+
+    def _agent_source(self) -> str:
+        """The agent: imported, or found in the roster."""
+        agent = self._agent
+        module = sys.modules.get(self._module)
+        for name, value in vars(module).items() if module is not None else ():
+            if value is agent and name not in ("context", "perform", "artifact", "outputs", "ctx"):
+                return self._source.imported(self._module, name)
+        return f"{self._source.roster()}.find({text(agent.name)})"
+
+    def _testing(self, name: str) -> str:
+        return self._source.imported("stigmergy.testing", name)
+
+    def _raises(self, end: ev.Failed) -> list[str]:
+        error = end.error
+        kind, message = (error.type, error.message) if error is not None else ("Exception", "")
+        function = self._agent.means.function
+        body = sys.modules.get(getattr(function, "__module__", ""))
+        near = [m for m in (body, sys.modules.get(self._module), errors) if m is not None]
+        name, right = self._source.error(kind, message, near)
+        line = message.partition("\n")[0][:_SHOWN]
+        match: dict[str, Code] = {}
+        if line and right and not re.search(r"0x[0-9a-fA-F]{6,}", line):
+            escaped = re.escape(line)
+            if escaped != line:
+                self._source.imports["re"] = set()
+            match["match"] = text(line) if escaped == line else call("re.escape", text(line))
+        self._source.imports["pytest"] = set()
+        head = laid_out(replace(call("with pytest.raises", name, **match), after="):"), 4)
+        comment = "" if right else f"  # it was a {kind}; no class of that name is found"
+        return [f"    {head}{comment}"]
+
+    # -- what it is given -----------------------------------------------------------------------------------------
+
+    def _context(self, view: View, roster: Roster, types: TypeTable) -> dict[str, Code]:
+        seen, a = self._seen, self._seen.activation
+        given: dict[str, Code] = {"inputs": listed([self._given(i) for i in seen.inputs])}
+        if a.slots and list(a.slots) != implied_slots(self._agent, seen.inputs):
+            given["slots"] = literal(list(a.slots))
+        if not self._contextual:
+            return given
+        told = briefing(view, seen, self._agent, roster, types)
+        past = [p for p in told.artifacts if known(p.payload)]
+        self._left_out = len(told.artifacts) - len(past)
+        if past:
+            given["past"] = listed([self._given(p) for p in past])
+        if told.instructions:
+            given["instructions"] = listed([self._source.payload(i) for i in told.instructions])
+        if seen.effects:
+            given["recorded"] = by_key({key: self._effect(*e) for key, e in seen.effects.items()})
+        plain = {
+            "attempt": (seen.claim.attempt, 1), "feedback": (seen.feedback, ""),
+            "run": (a.run, "main"), "activation": (a.seq, 0), "repeats": (seen.first, 0),
+            "now": (seen.claim.at, 0.0),
+        }  # fmt: skip
+        given.update({name: literal(value) for name, (value, usual) in plain.items() if value != usual})
+        return {**given, "strict": "True"}
+
+    def _given(self, a: Artifact[Any]) -> Code:
+        payload = self._source.payload(a.payload)
+        if not self._envelopes:
+            return payload
+        options: dict[str, Code] = {"id": literal(a.id)}
+        usual = {"producer": "outside", "cause": 0, "root": a.id, "run": "main", "key": None, "depth": 0}
+        for name, value in usual.items():
+            if getattr(a, name) != value:
+                options[name] = literal(getattr(a, name))
+        if a.tags:
+            options["tags"] = literal(list(a.tags))
+        if a.priority != "medium" or hasattr(a.payload, "priority"):
+            options["priority"] = literal(a.priority)
+        if a.visibility is not None:
+            v = a.visibility
+            self._source.imported("stigmergy.blackboard.events", "Visibility")
+            fields = {f: getattr(v, f) for f in ("agents", "labels", "tenant", "after")}
+            options["visibility"] = call("Visibility", **{f: literal(x) for f, x in fields.items() if x is not None})
+        return call(self._testing("artifact"), payload, **options, at=literal(a.at))
+
+    def _effect(self, calling: ev.Calling, called: ev.Called) -> Code:
+        """What an effect gave: a result, an exception, or nothing for sleeps and charges."""
+        if called.outcome == "failed":
+            error = called.error or ev.ErrorInfo("Exception", "")
+            body = sys.modules.get(getattr(self._agent.means.function, "__module__", ""))
+            near = [m for m in (body, sys.modules.get(self._module)) if m is not None]
+            name, right = self._source.error(error.type, error.message, near)
+            result: Code = call(name, text(error.message if right else f"{error.type}: {error.message}"))
+        elif not called.payload:
+            return "None"
+        else:
+            result = literal(from_json(called.payload))
+        return call(self._testing("Effect"), result, digest=text(calling.digest))

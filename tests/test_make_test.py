@@ -1,0 +1,372 @@
+"""From a run to a test: the file that is written is formatted, passes at once, and fails when the body changes."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from typer.testing import CliRunner, Result
+
+from stigmergy import Blackboard, Roster, read
+from stigmergy.blackboard.errors import CallChanged, DefinitionError, NotFound, WrongFanOut
+from stigmergy.blackboard.events import Activated
+from stigmergy.blackboard.view import View
+from stigmergy.cli import app
+from stigmergy.cli.loading import load
+from stigmergy.testing import Effect, VirtualClock, context, make_test, perform
+
+ROOT = Path(__file__).parent.parent
+
+SHOP = '''
+import uuid
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel, Field
+from stigmergy import Artifact, Context, PhaseContextProvider, PHASES, Retry, Roster
+
+
+class Color(Enum):
+    RED = "red"
+
+
+class Address(BaseModel):
+    street: str = "Main \\"Street\\" it's 5"
+    lines: list[str] = []
+
+
+class Order(BaseModel):
+    n: int
+    key: str = "k"
+    address: Address = Address()
+    color: Color = Color.RED
+    more: dict[str, list[float | None]] = {"a": [1.5, None]}
+
+
+class Stock(BaseModel):
+    key: str
+    since: datetime = datetime(2026, 1, 2, tzinfo=UTC)
+    price: Decimal = Decimal("1.10")
+
+
+class Tag(BaseModel):
+    key: str
+    renamed: str = Field(default="x", alias="old name")
+
+
+class Parcel(BaseModel):
+    key: str
+    ns: list[int]
+
+
+class Receipt(BaseModel):
+    number: str
+    at: float = 0.0
+    said: list[str] = []
+
+
+class Refused(Exception):
+    """Cards are refused."""
+
+
+roster = Roster()
+
+
+def charge(amount: int, once: str) -> str:
+    if amount == 3:
+        raise Refused("the card (of 3) is refused")
+    return f"{amount}-{uuid.uuid4()}"
+
+
+async def find(amount: int) -> Address:
+    return Address(street=f"{uuid.uuid4()}")
+
+
+@roster.agent(retry=Retry(attempts=2, backoff=1))
+async def sell(order: Artifact[Order], ctx: Context) -> list[Receipt]:
+    amount = order.payload.n
+    if amount == 2 and ctx.attempt == 1:
+        raise ValueError("not yet")
+    try:
+        number = await ctx.call("charge", charge, amount, ctx.idempotency_key("charge"))
+    except Refused:
+        number = "refused"
+    await ctx.charge("fee", cost="0.10")
+    await ctx.sleep("cool off", 3_600)
+    where = await ctx.call("find", find, amount)
+    if amount == 4:
+        raise Refused(f"{number} is (always) refused")
+    await ctx.publish(Parcel(key="inside", ns=[amount]))
+    return [Receipt(number=number, at=ctx.now(), said=[where.street, order.ref]), Receipt(number="copy")]
+
+
+@roster.agent(by="key", within=10)
+async def pair(order: Order, stock: Stock | None, tag: Tag) -> Parcel:
+    return Parcel(key=f"{stock.since.isoformat()} {stock.price}" if stock else tag.renamed, ns=[order.n])
+
+
+@roster.agent(batch=2)
+async def batch(parcels: list[Parcel]) -> Receipt:
+    return Receipt(number=",".join(str(n) for p in parcels for n in p.ns))
+
+
+def plain(receipt: Receipt) -> None:
+    if receipt.number == "copy":
+        raise LookupError("plain")
+
+
+async def group(pairs: list[tuple[Order, Tag]]) -> Parcel:
+    return Parcel(key="g", ns=[o.n for o, _ in pairs])
+
+
+async def told(tag: Tag, ctx: Context) -> Parcel:
+    return Parcel(key=",".join(type(i).__name__ for i in ctx.instructions), ns=[a.id for a in ctx.past])
+
+
+async def marked(call_next: Any, ctx: Context) -> Any:
+    return [Parcel(key=f"{parcel.key}!", ns=parcel.ns) for parcel in await call_next()]
+
+
+roster.agent("plain").consumes(Receipt).body(plain)
+roster.agent("group").consumes(Order, Tag, by="key", groups=2).publishes(Parcel).body(group)
+(roster.agent("told").consumes(Tag).publishes(Parcel)
+    .context(PhaseContextProvider(PHASES)).around(marked).body(told))
+
+
+def one() -> Roster:
+    return roster
+'''
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a team and a run of it: everything happens that an activation can go through."""
+    folder = tmp_path_factory.mktemp("shop")
+    (folder / "shop.py").write_text(SHOP)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", list(sys.path))
+        asyncio.run(run_the_shop(folder, load(f"{folder / 'shop.py'}:one")))
+    return folder
+
+
+async def run_the_shop(folder: Path, roster: Roster) -> None:
+    models: dict[str, Any] = {name: kind.model for name in roster.types.names() if (kind := roster.types.get(name))}
+    order, stock, tag = models["Order"], models["Stock"], models["Tag"]
+    async with Blackboard(folder / "run.db", roster=roster, clock=VirtualClock()) as board:
+        await board.publish_many([order(n=n, key=f"k{n % 2}") for n in range(1, 6)])
+        await board.publish_many([stock(key="k1"), tag(key="k1"), tag.model_validate({"key": "k0", "old name": "n"})])
+        report = await board.run_until_idle(horizon=None)
+        await board.retry(*(d.activation for d in report.left.dead_letters if d.agent == "sell"))
+        await board.run_until_idle(horizon=None)
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def ran(view: View) -> list[str]:
+    """All activations that ran to an end."""
+    asked = [e for e in view.events() if isinstance(e, Activated)]
+    ended = {e.cause for e in view.events() if type(e).__name__ in ("Completed", "Failed")}
+    return [f"{e.agent}@{e.seq}" for e in asked if e.seq in ended]
+
+
+def pytest_on(folder: Path, *files: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *map(str, files)]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def written(shop: Path) -> dict[str, Path]:
+    """A test file of every activation, by its name."""
+    files: dict[str, Path] = {}
+    with read(shop / "run.db") as view:
+        names = ran(view)
+    for name in names:
+        files[name] = shop / f"test_{name.replace('@', '_')}.py"
+        done = call("make-test", shop / "run.db", f"{shop / 'shop.py'}:one", name, "-o", files[name])
+        assert done.exit_code == 0, done.output
+    return files
+
+
+@pytest.mark.timeout(300)
+def test_every_kind_of_activation_gets_a_test_that_passes_at_once(shop: Path, written: dict[str, Path]) -> None:
+    agents = {name.partition("@")[0] for name in written}
+    assert agents == {"sell", "pair", "batch", "plain", "group", "told"}
+    done = pytest_on(shop, *written.values())
+    assert done.returncode == 0, done.stdout
+    assert f"{len(written)} passed" in done.stdout
+
+
+def test_what_is_written_is_formatted_and_sorted_at_every_width(shop: Path, written: dict[str, Path]) -> None:
+    files = [str(file) for file in written.values()]
+    for width in ("88", "120"):
+        for command in (["format", "--check"], ["check", "--select", "E4,E7,E9,F,I,PT,UP"]):
+            ruff = [sys.executable, "-m", "ruff", *command, "--isolated", "--line-length", width, *files]
+            done = subprocess.run(ruff, cwd=shop, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout
+
+
+CHANGES = [
+    pytest.param("amount = order.payload.n", "amount = -order.payload.n", "sell", "CallChanged", id="arguments"),
+    pytest.param('number="copy"', 'number="double"', "sell", "assert ", id="output"),
+    pytest.param('"find", find', '"find more", find', "sell", "is not recorded", id="new effect"),
+    pytest.param('await ctx.charge("fee", cost="0.10")', "", "sell", "assert ", id="effect left out"),
+    pytest.param('Parcel(key="inside"', 'Parcel(key="within"', "sell", "assert ", id="published inside"),
+    pytest.param('LookupError("plain")', 'LookupError("odd")', "plain", "Regex", id="message"),
+    pytest.param('== "copy"', '== "nothing"', "plain", "DID NOT RAISE", id="no failure"),
+    pytest.param("for o, _ in pairs", "for o, _ in pairs[:1]", "group", "assert ", id="groups"),
+    pytest.param("if stock else", "if not stock else", "pair", "Error", id="optional input"),
+    pytest.param("ns=[a.id for a in ctx.past]", "ns=[]", "told", "assert ", id="context"),
+    pytest.param('f"{parcel.key}!"', "parcel.key", "told", "assert ", id="middleware"),
+    pytest.param('",".join(str(n)', '";".join(str(n)', "batch", "assert ", id="batch"),
+]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("old", "new", "agent", "said"), CHANGES)
+def test_a_body_that_behaves_otherwise_fails_its_test(
+    written: dict[str, Path], tmp_path: Path, old: str, new: str, agent: str, said: str
+) -> None:
+    assert SHOP.count(old) == 1
+    (tmp_path / "shop.py").write_text(SHOP.replace(old, new))
+    files = [shutil.copy(file, tmp_path) for name, file in written.items() if name.startswith(f"{agent}@")]
+    done = pytest_on(tmp_path, *map(Path, files))
+    assert done.returncode == 1, done.stdout
+    assert said in done.stdout
+
+
+def test_the_test_can_be_written_elsewhere_and_to_stdout(shop: Path, written: dict[str, Path]) -> None:
+    name = next(name for name in written if name.startswith("sell@"))
+    (shop / "tests").mkdir()
+    file = shop / "tests" / "test_elsewhere.py"
+    done = call("make-test", shop / "run.db", f"{shop / 'shop.py'}:one", name, "-o", file)
+    assert f"run it with: pytest {file}" in done.stderr
+    assert 'sys.path.insert(0, str(Path(__file__).parent / ".."))' in file.read_text()
+    assert pytest_on(shop / "tests", file).returncode == 0
+    lint = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "E4,E7,E9,F", str(file)]
+    assert subprocess.run(lint, capture_output=True, check=False).returncode == 0
+    with read(shop / "run.db") as view:
+        published = next(a for a in view.artifacts("Receipt") if view.why(a.id).steps[0].activation == int(name[5:]))
+    shown = call("make-test", shop / "run.db", f"{shop / 'shop.py'}:one", published.ref)
+    assert f"def test_sell_{name[5:]}() -> None:" in shown.stdout
+
+
+def test_what_no_body_decides_gets_no_test(shop: Path) -> None:
+    def refused(*arguments: str | Path) -> str:
+        done = call("make-test", shop / "run.db", *arguments)
+        assert done.exit_code == 2
+        assert len(done.stderr.splitlines()) == 1
+        return done.stderr
+
+    assert "Order@8 came from outside" in refused(shop / "shop.py", "Order@8")
+    assert "there is nothing at 999" in refused(shop / "shop.py", "999")
+    (shop / "other.py").write_text("from stigmergy import Roster\nroster = Roster()\n")
+    assert "There is no agent 'sell'" in refused(shop / "other.py", "9")
+    (shop / "made.py").write_text("from stigmergy import Roster\ndef team() -> Roster:\n    return Roster()\n")
+    assert "Name it: " in refused(shop / "made.py", "9")
+
+
+class Plain(BaseModel):
+    n: int
+
+
+def local_team() -> tuple[Roster, type[BaseModel]]:
+    """A roster whose artifact class and error cannot be imported."""
+
+    class Local(BaseModel):
+        n: int
+
+    class Odd(Exception):
+        pass
+
+    made = Roster()
+
+    @made.agent
+    async def work(local: Local) -> Plain:
+        if local.n == 2:
+            raise Odd("two")
+        return Plain(n=local.n)
+
+    made.agent("late").limits(timeout=0.05).consumes(Plain).body(_forever)
+    return made, Local
+
+
+async def _forever(plain: Plain) -> None:
+    await asyncio.Event().wait()
+
+
+team, LOCAL = local_team()
+
+
+def test_from_python_a_roster_is_found_where_it_is_a_global(tmp_path: Path) -> None:
+    board = Blackboard(roster=team)
+    local: Any = LOCAL
+    board.run_sync(local(n=1), local(n=2))
+    done, failed, late = (
+        next(e.seq for e in board.events() if isinstance(e, Activated) and e.agent == agent and of(board, e) == n)
+        for agent, n in (("work", 1), ("work", 2), ("late", 1))
+    )
+    text = make_test(board, team, done, file=ROOT / "tests" / "test_x.py")
+    assert 'Local = team.types.get("Local").model' in text
+    assert "from tests.test_make_test import Plain, team" in text
+    failing = make_test(board, team, f"work@{failed}", file=ROOT / "tests" / "test_x.py")
+    assert "with pytest.raises(Exception):  # it was a Odd; no class of that name is found" in failing
+    for name, content in (("done", text), ("failed", failing)):
+        (tmp_path / f"test_{name}.py").write_text(content)
+    with pytest.raises(NotFound, match="ran into its timeout"):
+        make_test(board, team, late)
+    with pytest.raises(NotFound, match="did not run to an end"):
+        make_test(board.at(done), team, done)
+    with pytest.raises(DefinitionError, match="no global of a module"):
+        make_test(board, local_team()[0], done)
+
+
+def of(board: Blackboard, e: Activated) -> int:
+    return int(board.get(e.inputs[0]).payload.n)  # type: ignore[attr-defined]
+
+
+@pytest.mark.anyio
+async def test_a_body_is_performed_as_on_a_board() -> None:
+    roster = Roster()
+
+    @roster.agent
+    async def some(plain: Plain) -> Plain | None:
+        return Plain(n=plain.n + 1) if plain.n else None
+
+    def two(plain: Plain) -> list[Plain]:
+        return [Plain(n=1), Plain(n=2)]
+
+    assert perform(some, context(inputs=[Plain(n=1)])) == [Plain(n=2)]
+    assert perform(some, context(inputs=[Plain(n=0)])) == []
+    assert perform(roster.agent(two), context(inputs=[Plain(n=0)])) == [Plain(n=1), Plain(n=2)]
+    few = roster.agent("few").consumes(Plain).publishes(Plain, fan_out=1).body(two)
+    with pytest.raises(WrongFanOut):
+        perform(few, context(inputs=[Plain(n=0)]))
+    with pytest.raises(DefinitionError, match="does not take Plain & Plain; it takes Plain"):
+        perform(some, context(inputs=[Plain(n=0), Plain(n=1)]))
+
+
+@pytest.mark.anyio
+async def test_recorded_effects_can_raise_and_know_their_arguments() -> None:
+    async def fetch(n: int) -> int:
+        raise AssertionError("it is recorded")
+
+    ctx = context(recorded={"a": ConnectionError("down"), "b": 1}, strict=True)
+    with pytest.raises(ConnectionError, match="down"):
+        await ctx.call("a", fetch, 1)
+    assert await ctx.call("b", fetch, 1) == 1
+    with pytest.raises(AssertionError, match=r'call "c" of .* is not recorded'):
+        await ctx.call("c", fetch, 1)
+    assert ctx.called == ["a", "b", "c"]
+    for effect in (Effect(1, digest="0"), Effect(ValueError("x"), digest="0")):
+        with pytest.raises(CallChanged):
+            await context(recorded={"a": effect}).call("a", fetch, 1)
