@@ -46,6 +46,13 @@ class Playback:
     ) -> None:  # fmt: skip
         self._reader = reader
         self._specs = {spec.name: spec for spec in specs}
+        self._declared = {name: {o.type_name: o for o in spec.outputs} for name, spec in self._specs.items()}
+        self._counted = {
+            name: [o for o in spec.outputs
+                   if o.fan_out is not None and not o.where.predicates and not o.where.equals]
+            for name, spec in self._specs.items()
+        }  # fmt: skip
+        """Agent -> its outputs whose number is declared and not changed by a filter."""
         self._components = {c.name: c for c in components}
         self._limits = limits
         self._types = types
@@ -53,6 +60,8 @@ class Playback:
         self._past = RecordedPast(reader, types)
         self._seated: dict[str, None] = {}
         self._decider = Redecider(State(), Index(()), self._cast, self._past, limits)
+        self._looked_into: set[str] = set()
+        """Types whose payloads somebody who takes part looks into, to say whether he takes them."""
         self._everybody_checked = False
         self._redefined: set[str] = set()
         self.changed: dict[str, None] = {}
@@ -126,6 +135,10 @@ class Playback:
         self._cast.enroll({e.name: e.fingerprint for e in enrolled})
         self._cast.seat([name for name in self._seated if name in self._components])
         specs = [self._specs[name] for name in self._seated if name in self._specs]
+        self._looked_into = {
+            slot.type_name for spec in specs for s in spec.subscriptions for slot in s.slots
+            if slot.where.equals or slot.where.predicates or s.by is not None
+        }  # fmt: skip
         state = self._decider.state
         self._decider = Redecider(state, Index(specs), self._cast, self._past, self._limits)
         return None
@@ -171,7 +184,7 @@ class Playback:
         """Whether nobody looks into the artifact, and it is of today's shape; another shape is noted."""
         kind = self._types.get(e.type)
         if kind is None or kind.schema == e.schema:
-            return not self._cast.any and e.type not in self._decider.index.types
+            return not self._cast.any and e.type not in self._looked_into
         self._note_version(kind, e)
         return False
 
@@ -189,35 +202,35 @@ class Playback:
         spec = self._decider.index.agents.get(a.agent) if a is not None else None
         if spec is None:
             return None
+        outputs = self._declared[spec.name]
         for draft, event in zip(drafts, events, strict=True):
-            output = spec.output(event.type)
+            output = outputs.get(event.type)
             if output is None:
                 declared = " | ".join(o.type_name for o in spec.outputs) or "nothing"
                 return _at(event, "output", f"{spec.name} published {event.type}; it publishes {declared} now")
             if text := _otherwise(output, draft, self._types):
                 return _at(event, "output", f"{spec.name}: {text}")
-        for output in spec.outputs:
+        for output in self._counted[spec.name]:
             count = sum(event.type == output.type_name for event in events)
-            if output.fan_out is not None and not output.where.predicates and not output.where.equals:
-                least, most = output.fan_out
-                if not least <= count <= most:
-                    text = f"{spec.name} published {count} {output.type_name}; its fan_out is {least} to {most} now"
-                    return _at(first, "output", text)
+            least, most = output.fan_out or (0, count)
+            if not least <= count <= most:
+                text = f"{spec.name} published {count} {output.type_name}; its fan_out is {least} to {most} now"
+                return _at(first, "output", text)
         return None
 
 
 def _otherwise(output: Output, draft: Draft, types: TypeTable) -> str:
     """What the declared output would do to this artifact that was not done."""
     where = output.where
-    try:
-        filtered = where.predicates or where.equals
-        if filtered and not matches(where, types.decode(draft.type, draft.version, draft.data)):
-            return f"{draft.type} would be left out by the filter of that output"
-    except Exception as error:  # noqa: BLE001  user code: that it raises is the answer
-        return f"the filter of {draft.type} raises {type(error).__name__}: {error}"
+    if where.predicates or where.equals:
+        try:
+            if not matches(where, types.decode(draft.type, draft.version, draft.data)):
+                return f"{draft.type} would be left out by the filter of that output"
+        except Exception as error:  # noqa: BLE001  user code: that it raises is the answer
+            return f"the filter of {draft.type} raises {type(error).__name__}: {error}"
     if output.visibility != draft.visibility:
         return f"the visibility of {draft.type} is another one now"
-    if not set(output.tags) <= set(draft.tags):
+    if output.tags and not set(output.tags) <= set(draft.tags):
         return f"{draft.type} gets the tags {', '.join(output.tags)} now"
     if output.review_by != draft.review_by and not (draft.visibility is not None and draft.visibility.after):
         return f"{draft.type} is reviewed by {output.review_by or 'nobody'} now"

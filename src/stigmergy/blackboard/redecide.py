@@ -182,9 +182,11 @@ class Redecider(Decider):
         """
         first = recorded[0]
         now, state = first.at, self.state
+        if first.__class__ is ev.Claimed:  # every second decision; the cases are tried in turn
+            return self._claim_again(recorded, now)
         self.stopped.clear()
         match first:
-            case ev.Claimed() | ev.Held() | ev.Ended(outcome="skipped"):
+            case ev.Held() | ev.Ended(outcome="skipped"):
                 return self._claim_again(recorded, now)
             case ev.Completed():
                 a = state.activations[first.cause]
@@ -256,11 +258,16 @@ class Redecider(Decider):
 
     def _claim_again(self, recorded: Sequence[Event], now: float) -> list[Event]:
         """Ask for the same activations in the same order, until one may start."""
+        self.refused = ""
+        first = recorded[0]
+        if isinstance(first, ev.Claimed):  # nothing was held or denied before it
+            self._asked = (first.cause,)
+            return self.claim(now, first.worker)[0]
         asked = [
             e for e in recorded
             if isinstance(e, ev.Claimed | ev.Held) or (isinstance(e, ev.Ended) and e.outcome == "skipped")
         ]  # fmt: skip
-        self._asked, self.refused = [e.cause for e in asked], ""
+        self._asked = [e.cause for e in asked]
         return self.claim(now, asked[-1].worker if isinstance(asked[-1], ev.Claimed) else "")[0]
 
     def _next_suspect(self) -> int | None:
