@@ -171,7 +171,8 @@ class Silent(BaseModel):
 ODD: list[BaseModel] = [
     EnvelopeWords(), SchemaWords(), ModelWords(), Rich(), Pets(one=Dog(), all=[Cat(), Dog()]), Box[int](value=1),
     Box(value="untyped"), Nested[str](boxes=[Box[str](value="a")]), Numbers([1, 2]), Computed(),
-    Aliased.model_validate({"the x": 1}), Private(), Trimmed(text=" a "), Open.model_validate({"type": 1, "extra": [None]}),
+    Aliased.model_validate({"the x": 1}), Private(), Trimmed(text=" a "),
+    Open.model_validate({"type": 1, "extra": [None]}),
     Tree(children=[Tree(), Tree(children=[Tree()])]), Nothing(), Ünïcode(), Silent(),
 ]  # fmt: skip
 
