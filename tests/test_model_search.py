@@ -21,7 +21,7 @@ from examples.model_search.agents import seed_of, team
 from examples.model_search.data import load
 from examples.model_search.frontier import Waiting, choose
 
-from stigmergy import Blackboard, Tally, View, Vote, WorkDiscovery, read
+from stigmergy import Blackboard, Tally, View, Vote, WorkDiscovery, read, replay
 from stigmergy.blackboard.events import Opened
 from tests.readme import ROOT
 
@@ -117,6 +117,15 @@ def scores(text: str) -> list[tuple[str, str]]:
 
 
 # -- what a search leaves ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "target"), [("prices", "price"), ("classes", "fraud")])
+def test_a_search_is_decided_the_same_way_again(kind: str, target: str, request: pytest.FixtureRequest) -> None:
+    done: Done = request.getfixturevalue(kind)
+    data = load(str(done.csv), target, 0, done.csv.parent)
+    found = replay(done.store, team(data, done.out / "pipelines", BUDGET))
+    assert found.ok, str(found)
+    assert found.changed == ()
 
 
 @pytest.mark.parametrize("kind", ["prices", "classes"])

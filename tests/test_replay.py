@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
@@ -359,11 +360,21 @@ def orderless(order: Order) -> bool:
     raise RuntimeError("broken")
 
 
-chance = itertools.count()
+SEED_OF_CHANCE = 3
 
 
-def random_use(order: Order) -> bool:
-    return order.n < 2 or next(chance) % 2 == 1
+def random_use() -> Callable[[Order], bool]:
+    """A predicate that says yes by chance."""
+    rng = random.Random(SEED_OF_CHANCE)
+    return lambda order: rng.random() < 0.6
+
+
+def first_refused(view: View) -> int:
+    """Where that predicate first says no: of those with the right city, which alone it is asked about."""
+    rng = random.Random(SEED_OF_CHANCE)
+    asked = next(n for n in itertools.count(1) if rng.random() >= 0.6)
+    assert 1 < asked < 8
+    return offered_to("bill", asked)(view)
 
 
 def clock_use(order: Order) -> bool:
@@ -373,7 +384,7 @@ def clock_use(order: Order) -> bool:
 PLANTED: list[Any] = [
     pytest.param({"wanted": picky}, "predicate", offered_to("bill", 4), "picky", id="predicate"),
     pytest.param({"wanted": orderless}, "predicate", offered_to("pack", 1), "RuntimeError: broken", id="raising"),
-    pytest.param({"wanted": random_use}, "predicate", None, "uses a clock, chance", id="random use"),
+    pytest.param({"wanted": random_use}, "predicate", first_refused, "uses a clock, chance", id="random use"),
     pytest.param({"wanted": clock_use}, "predicate", offered_to("bill", 1), "clock_use", id="clock use"),
     pytest.param({"city": "Bergen"}, "filter", offered_to("bill", 1), "city='Bergen'", id="equality key"),
     pytest.param({"tags": ("hot",)}, "filter", offered_to("bill", 1), "the artifact has none", id="tags"),
@@ -397,6 +408,8 @@ async def test_a_planted_difference_is_found_where_it_is_with_its_cause(
     new_board: Boards, options: dict[str, Any], cause: str, where: Callable[[View], int] | None, text: str
 ) -> None:
     board = await recorded(new_board)
+    if options.get("wanted") is random_use:
+        options = {"wanted": random_use()}
     found = replay(board, team(**options))
     assert not found.ok
     assert found.first is not None
@@ -423,25 +436,61 @@ async def test_a_predicate_that_says_otherwise_is_named_with_the_artifact_and_it
     assert found.expected["subscription"] == "bill/0"
 
 
-async def test_a_component_that_uses_the_clock_is_found_where_its_answer_shows(new_board: Boards) -> None:
-    class Clocked(Component[int]):
-        publishes = (Alarm,)
-        observes = (Order,)
-        name = "watch"
+def clock(state: int) -> int:
+    return time.time_ns()
 
-        def start(self) -> int:
-            return 0
 
-        def step(self, state: int, seen: Seen, /) -> int:
-            return time.time_ns()
+def chance(state: int) -> int:
+    return random.getrandbits(60)
 
-        def react(self, state: int, seen: Seen, /) -> Iterable[cp.Reaction]:
+
+class Impure(Component[int]):
+    """Says something that does not follow from the log alone: in what it publishes, or in what it lets others do."""
+
+    publishes = (Alarm,)
+    observes = (Order,)
+    name = "watch"
+
+    def __init__(self, use: Callable[[int], int], method: str) -> None:
+        self.use = use
+        self.method = method
+
+    def start(self) -> int:
+        return 0
+
+    def step(self, state: int, seen: Seen, /) -> int:
+        return self.use(state) if self.method == "step" else state + 1
+
+    def react(self, state: int, seen: Seen, /) -> Iterable[cp.Reaction]:
+        if self.method == "step":
             yield Publish(Alarm(count=state))
 
-    board = await recorded(new_board, component=Clocked())
-    found = replay(board, team(component=Clocked())).first
+    def admit(self, state: int, request: cp.ActivationRequest | cp.CallRequest, /) -> cp.Admission:
+        return cp.Deny(f"not at {self.use(state)}") if self.method == "admit" else cp.ADMIT
+
+    def review(self, state: int, request: cp.ActivationRequest, outputs: tuple[BaseModel, ...], /) -> cp.Verdict:
+        accepts = self.method != "review" or self.use(state) >= 0
+        return cp.ACCEPT if accepts else cp.Reject("not now")
+
+
+@pytest.mark.parametrize("use", [clock, chance])
+@pytest.mark.parametrize("method", ["step", "admit"])
+async def test_a_component_that_uses_the_clock_or_chance_is_found_where_its_answer_shows(
+    new_board: Boards, use: Callable[[int], int], method: str
+) -> None:
+    board = await recorded(new_board, component=Impure(use, method))
+    found = replay(board, team(component=Impure(use, method))).first
+    shows = first(ev.Published, type="Alarm") if method == "step" else first(ev.Ended, outcome="skipped")
     assert found is not None
-    assert (found.cause, found.seq) == ("component", first(ev.Published, type="Alarm")(board))
+    assert (found.cause, found.seq) == ("component", shows(board))
+    assert "watch does otherwise at" in found.detail
+
+
+async def test_a_review_that_accepts_by_the_clock_is_found_where_it_accepted(new_board: Boards) -> None:
+    board = await recorded(new_board, component=Impure(clock, "review"))
+    found = replay(board, team(component=Impure(lambda _: -1, "review"))).first
+    assert found is not None
+    assert (found.cause, found.seq) == ("component", first(ev.Completed)(board))
     assert "watch" in found.detail
 
 
