@@ -86,3 +86,7 @@ class NotRecorded(ModelError):
     def __init__(self, message: str, *, difference: str = "") -> None:
         super().__init__(message)
         self.difference = difference
+
+
+class BadCassette(ModelError):
+    """A line of a cassette is not what was recorded there."""

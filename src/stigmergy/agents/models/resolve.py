@@ -1,0 +1,20 @@
+"""What `model=` may be."""
+
+from stigmergy.agents.models.errors import BadModel
+from stigmergy.agents.models.litellm import LiteLLM
+from stigmergy.agents.models.model import Model
+
+
+def as_model(value: Model | str) -> Model:
+    """The model itself, or the one that litellm knows by this name, as in "openai/gpt-4.1".
+
+    Raises:
+        BadModel: it is neither.
+    """
+    if isinstance(value, str):
+        if not value or value != value.strip() or any(c.isspace() for c in value):
+            raise BadModel(f'model={value!r} is no name of a model. Write it as in "openai/gpt-4.1".')
+        return LiteLLM(value)
+    if isinstance(value, type) or not all(callable(getattr(value, name, None)) for name in ("estimate", "complete")):
+        raise BadModel(f'model={value!r} is no model. Give a name as in "openai/gpt-4.1", or an instance.')
+    return value
