@@ -161,6 +161,21 @@ async def break_off(exchange: Exchange) -> None:
     await exchange.event(chunk({"role": "assistant", "content": "so far"}))
 
 
+async def cut_off(exchange: Exchange) -> None:
+    """Hangs up in the middle of a body whose length it has told."""
+    await exchange.head(200, "application/json", content_length="1000")
+    exchange.writer.write(b'{"id": "x"')
+
+
+async def huge(exchange: Exchange) -> None:
+    """Three million characters; streamed, as many as the client takes."""
+    if not exchange.streams:
+        return await say("x" * 3_000_000)(exchange)
+    await exchange.head(200, "text/event-stream")
+    while True:
+        await exchange.event(chunk({"content": "x" * 100_000}))
+
+
 async def reset(exchange: Exchange) -> None:
     """Breaks the connection before anything was answered."""
     exchange.reset()

@@ -27,16 +27,19 @@ from stigmergy.agents.models.errors import (
     UnknownPrice,
 )
 from stigmergy.agents.models.litellm import LiteLLM
-from stigmergy.agents.models.model import Message, OutputSchema, Request, ToolCall, ToolSpec, Usage
+from stigmergy.agents.models.model import Message, OutputSchema, Reply, Request, ToolCall, ToolSpec, Usage
 from stigmergy.agents.models.price import Price
 from stigmergy.testing.network import NetworkRefused
 from tests.chat_server import (
     Behaviour,
     ChatServer,
+    Exchange,
     break_off,
     call_tools,
     completion,
+    cut_off,
     fail,
+    huge,
     never,
     raw,
     reset,
@@ -183,6 +186,7 @@ CASES: list[Any] = [
         id="context overflow",
     ),
     pytest.param(reset, ModelUnreachable, None, id="reset"),
+    pytest.param(cut_off, ModelUnreachable, None, id="cut off"),
     pytest.param(raw('{"id": "x", "choices": [{"ind'), ProviderFailed, None, id="truncated JSON"),
     pytest.param(raw("<html>hello</html>", "text/html"), ProviderFailed, None, id="wrong content type"),
     pytest.param(raw(""), ProviderFailed, None, id="empty body"),
@@ -258,15 +262,6 @@ async def test_a_refusal_and_a_filtered_text_are_replies_that_say_so(streams: bo
 
 @both_ways
 async def test_a_huge_reply_is_cut_and_paid_for(streams: bool) -> None:
-    async def huge(exchange: Any) -> None:
-        if not exchange.streams:
-            return await say("x" * (3 * MAX_TEXT))(exchange)
-        from tests.chat_server import chunk
-
-        await exchange.head(200, "text/event-stream")
-        while True:  # until the client has had enough
-            await exchange.event(chunk({"content": "x" * 100_000}))
-
     reply = await ask(huge, streams=streams)
     assert (len(reply.text), reply.finish) == (MAX_TEXT, "length")
     assert reply.cost > 0
@@ -383,3 +378,42 @@ async def test_no_test_asks_a_real_model_by_accident() -> None:
     for model in (LiteLLM("openai/gpt-4.1"), LiteLLM("openai/gpt-4.1", api_base="https://models.example/v1")):
         with pytest.raises(NetworkRefused, match="a test asked the model openai"):
             await model.complete(ASKING)
+
+
+async def test_fifty_at_once_get_their_own_answers_at_the_exact_cost() -> None:
+    async def echo(exchange: Exchange) -> None:
+        await say(exchange.body["messages"][0]["content"].upper())(exchange)
+
+    replies: dict[int, Reply] = {}
+    async with ChatServer([echo]) as server:
+        model = at(server)
+
+        async def one(n: int) -> None:
+            request = ASKING.model_copy(update={"messages": (Message(role="user", text=f"question {n}"),)})
+            replies[n] = await model.complete(request, (lambda piece: None) if n % 2 else None)
+
+        async with anyio.create_task_group() as tasks:
+            for n in range(50):
+                tasks.start_soon(one, n)
+        assert len(server.asked) == 50
+    assert {n: reply.text for n, reply in replies.items()} == {n: f"QUESTION {n}" for n in range(50)}
+    assert sum(reply.cost or 0 for reply in replies.values()) == 50 * Decimal("0.000062")
+
+
+IMPORTED = """
+import logging, socket, sys
+def refuse(*_, **__): raise AssertionError("the network was asked")
+socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
+from stigmergy.agents.models.litellm import _import_litellm
+before = (list(logging.root.handlers), logging.root.level)
+assert "litellm" not in sys.modules
+_import_litellm()
+assert "litellm" in sys.modules
+assert (list(logging.root.handlers), logging.root.level) == before
+assert not logging.getLogger("LiteLLM").handlers
+"""
+
+
+async def test_importing_litellm_asks_nobody_says_nothing_and_leaves_the_root_logger_alone() -> None:
+    done = await anyio.run_process([sys.executable, "-c", IMPORTED], check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

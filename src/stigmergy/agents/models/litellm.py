@@ -140,7 +140,8 @@ class LiteLLM:
     def _reply(self, sent: dict[str, Any], answer: Answer) -> Reply:
         usage = answer.usage
         if not usage.input:  # a server that does not count: then it is counted from above
-            usage = Usage(input=most_tokens(sent), output=len(answer.text.encode()))
+            written = answer.text + "".join(call.name + call.arguments for call in answer.tool_calls)
+            usage = Usage(input=most_tokens(sent), output=len(written.encode(errors="replace")))
         return Reply(
             text=answer.text, tool_calls=answer.tool_calls, finish=answer.finish, usage=usage, cost=self._cost(usage),
             model=answer.model or self.name,

@@ -142,7 +142,7 @@ class Estimate(_Data):
 
 
 OnToken = Callable[[str], None]
-"""Called with each piece of text as it arrives; what it shows is never in the log."""
+"""Called with each piece of text as it arrives; it must not raise. What it shows is never in the log."""
 
 
 class Model(Protocol):

@@ -12,12 +12,13 @@ from typing import Any
 from stigmergy.agents.models.model import Usage
 
 _PRICES = "model_prices_and_context_window_backup.json"
+Exact = Decimal | str | int
 _MILLION = Decimal(1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars for a million tokens, exact: text or Decimal, never a float.
+    """Dollars for a million tokens, exact: text, Decimal or int, never a float.
 
     Args:
         cached: for input that the provider had kept; None = as other input.
@@ -25,11 +26,11 @@ class Price:
         reasoning: for output that is not in the text; None = as other output.
     """
 
-    input: Decimal | str
-    output: Decimal | str
-    cached: Decimal | str | None = None
-    written: Decimal | str | None = None
-    reasoning: Decimal | str | None = None
+    input: Exact
+    output: Exact
+    cached: Exact | None = None
+    written: Exact | None = None
+    reasoning: Exact | None = None
 
     def __post_init__(self) -> None:
         for name in ("input", "output", "cached", "written", "reasoning"):
