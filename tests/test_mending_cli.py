@@ -43,13 +43,13 @@ def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with a team and seeds, and it is the current one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "team.py").write_text(TEAM)
+    (tmp_path / "shipping.py").write_text(TEAM)
 
 
 def seeded(*numbers: int) -> Result:
     lines = [json.dumps({"type": "Order", "payload": {"n": n}}) for n in numbers]
     Path("seeds.jsonl").write_text("\n".join(lines))
-    return stigmergy("run team.py --seed seeds.jsonl --store run.db --quiet")
+    return stigmergy("run shipping.py --seed seeds.jsonl --store run.db --quiet")
 
 
 def stigmergy(line: str, *words: str) -> Result:
@@ -75,10 +75,10 @@ def test_a_person_answers_what_the_report_shows_and_resumes() -> None:
     answered = stigmergy(f"answer run.db {question(shown)} true")
     assert (answered.exit_code, answered.stdout) == (0, "")
     assert "stigmergy resume FILE --store run.db" in answered.stderr
-    waiting = stigmergy("resume team.py --store run.db")
+    waiting = stigmergy("resume shipping.py --store run.db")
     assert waiting.exit_code == 0
     assert stigmergy(f"answer run.db HumanQuestion@{question(waiting)} sea").exit_code == 0
-    done = stigmergy("resume team.py --store run.db")
+    done = stigmergy("resume shipping.py --store run.db")
     assert (done.exit_code, "nothing left to do" in done.stdout) == (0, True)
     assert '"sea"' in stigmergy("show run.db Shipped --json").stdout
 
@@ -102,7 +102,7 @@ def test_dead_letters_are_listed_inspected_retried_edited_and_discarded() -> Non
     assert stigmergy(f"retry run.db {first} --set n=1").exit_code == 0
     assert stigmergy(f"discard run.db {second} --reason", "a typing error").exit_code == 0
     assert stigmergy("dead-letters run.db").stdout == "no dead letters\n"
-    resumed = stigmergy("resume team.py --store run.db")
+    resumed = stigmergy("resume shipping.py --store run.db")
     assert resumed.exit_code == 0
     assert "discarded: a typing error" in resumed.stdout
     again = stigmergy(f"discard run.db {second} --reason x")

@@ -33,6 +33,7 @@ from stigmergy.blackboard.matching import Index
 from stigmergy.blackboard.observers import Observers
 from stigmergy.blackboard.owner import Owner
 from stigmergy.blackboard.past import RecentPast
+from stigmergy.blackboard.reserve import with_reserve
 from stigmergy.blackboard.stores.base import Reader, Store
 from stigmergy.blackboard.stores.choose import store_for
 from stigmergy.blackboard.stores.memory import MemoryLog
@@ -185,7 +186,7 @@ class OpenBoard(Roster, View):
         """Fold the log (or keep what is folded) and build the decider for the agents of now."""
         reader = cast("Reader", self._reader)
         self._table.update(self.types)
-        specs = [agent.spec for agent in self.agents]
+        specs = with_reserve([agent.spec for agent in self.agents], self.components)
         if self._owner is None or self._refold:
             folded = fold(reader, Observers(self.components), self._envelope)
         else:

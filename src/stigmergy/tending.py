@@ -38,8 +38,8 @@ class TendedBoard(OpenBoard):
         async def verb(owner: Owner) -> Artifact[HumanAnswer]:
             asked, question = self._question(owner, self._position(id)[0])
             given = to_jsonable_python(value)
-            if question.choices and not any(given is c or (given == c and type(given) is type(c))
-                                            for c in question.choices):  # fmt: skip
+            one_of = isinstance(given, dict) or any(given == c and type(given) is type(c) for c in question.choices)
+            if question.choices and not one_of:
                 few = ", ".join(str(c).lower() if isinstance(c, bool) else str(c) for c in question.choices)
                 raise NotAChoice(f"{value!r} is no answer to {question.what!r}. Choose one of {few}.")
             answer = HumanAnswer(question=asked.seq, value=given, by=PERSON.producer)

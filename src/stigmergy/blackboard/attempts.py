@@ -22,6 +22,7 @@ from stigmergy.blackboard.errors import BrokenOff, StigmergyError, StoreError
 from stigmergy.blackboard.events import ErrorInfo, Event
 from stigmergy.blackboard.job import Desk, Job, Worker, job_of
 from stigmergy.blackboard.records import Activation
+from stigmergy.blackboard.retryable import is_retryable
 from stigmergy.blackboard.stores.base import Reader
 
 WINDOW = 1_000
@@ -179,6 +180,7 @@ class Attempts:
             else "".join(part[-4_000:] for part in format_exception(error))[-8_000:]
         )
         info = ErrorInfo.of(error, trace)
+        info.retryable = is_retryable(error, spec.retry.never)
         return owner.decider.fail(id, fence, info, seconds, now, spec.retry)
 
 

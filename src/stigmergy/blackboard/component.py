@@ -8,6 +8,7 @@ so that it survives a restart, a rewind and a replay.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal
 
 from pydantic import BaseModel, JsonValue
@@ -177,11 +178,13 @@ class Component(Generic[S]):
     Class attributes:
         publishes: artifact types that `react` may publish, so that the log can be decoded and the graph drawn.
         observes: event classes and artifact types that `step` and `react` are called for; None = every event.
+        reserve: agent -> another that gets its work only from this component, by `Redrive(agent=)`.
         version: raise it when the meaning of the state changes: an old snapshot is then not used; and when it is
             mended after it raised: opened with another version, the board has it back in service, with its state
             folded anew from the whole log.
     """
 
+    reserve: Mapping[str, str] = MappingProxyType({})
     publishes: ClassVar[tuple[type[BaseModel], ...]] = ()
     observes: ClassVar[tuple[type[Event] | type[BaseModel], ...] | None] = None
     version: ClassVar[int] = 1

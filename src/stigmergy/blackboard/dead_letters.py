@@ -18,6 +18,9 @@ from stigmergy.blackboard.rows import decode
 from stigmergy.blackboard.stores.base import Reader
 from stigmergy.blackboard.types import TypeTable
 
+RECOVERY = "recovery"
+"""Tag of work that a component publishes to make good for a failure: who comes after it need not see to that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:

@@ -6,6 +6,7 @@ Nothing here has a body or does IO; `stigmergy.agents` builds these from signatu
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -118,19 +119,31 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """How failed attempts are repeated: `attempts` in all, waiting `backoff * 2**n` seconds, at most `cap`."""
+    """How failed attempts are repeated: `attempts` in all, waiting `backoff * 2**n` seconds, at most `cap`.
+
+    Attributes:
+        jitter: by what share of itself, at most, a delay is cut short, so that those that failed together are not
+            repeated together. How much follows from the activation, and is the same in every replay.
+        never: errors after which another attempt is of no use: classes with all that derive from them, or their names.
+    """
 
     attempts: int = 3
     backoff: float = 1.0
     cap: float = 60.0
+    jitter: float = 0.0
+    never: tuple[type[BaseException] | str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or self.backoff < 0 or self.cap < 0:
-            raise ValueError("Retry needs attempts >= 1 and backoff, cap >= 0")
+        if self.attempts < 1 or self.backoff < 0 or self.cap < 0 or not 0 <= self.jitter <= 1:
+            raise ValueError("Retry needs attempts >= 1, backoff and cap >= 0, and a jitter from 0 to 1")
 
-    def delay(self, attempt: int) -> float:
+    def delay(self, attempt: int, activation: int = 0) -> float:
         """Seconds to wait after the given failed attempt (1 = the first)."""
-        return min(self.cap, self.backoff * 2.0 ** (attempt - 1))
+        whole = min(self.cap, self.backoff * 2.0 ** min(attempt - 1, 1_000))
+        if not self.jitter:
+            return whole
+        digest = blake2b(f"{activation}/{attempt}".encode(), digest_size=8).digest()
+        return whole * (1 - self.jitter * int.from_bytes(digest) / 2**64)
 
 
 ONCE = Retry(attempts=1, backoff=0.0)
@@ -172,6 +185,7 @@ class AgentSpec:
         self_trigger: whether it may consume what it publishes itself.
         labels, tenant: what visibility asks for.
         phase: the phase it serves, for statistics and instructions.
+        in_reserve: it is offered nothing, and gets only what a component hands over to it.
     """
 
     name: str
@@ -187,6 +201,7 @@ class AgentSpec:
     tenant: str | None = None
     phase: str | None = None
     max_crashes: int = 3
+    in_reserve: bool = False
     place: str = ""
     extra: dict[str, str] = field(default_factory=dict)
 

@@ -57,11 +57,12 @@ _MESSAGE = 4_000
 
 @dataclass(slots=True)
 class ErrorInfo:
-    """An exception as data."""
+    """An exception as data; `retryable`: another attempt may do better."""
 
     type: str
     message: str
     traceback: str = ""
+    retryable: bool = True
 
     def __post_init__(self) -> None:
         self.message, self.traceback = storable(self.message), storable(self.traceback)

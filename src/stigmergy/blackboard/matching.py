@@ -76,7 +76,7 @@ class Index:
                 self.subscriptions[subscription.id] = subscription
                 if isinstance(subscription.by, Ancestor):
                     self.ancestors.add(subscription.by.type_name)
-                for i, slot in enumerate(subscription.slots):
+                for i, slot in enumerate(() if agent.in_reserve else subscription.slots):
                     self._add(Place(order, agent, subscription, slot, i, subscription.single))
                     order += 1
         self.types = set(self._opaque) | set(self._keyed)

@@ -13,6 +13,7 @@ from stigmergy.blackboard.fingerprints import fingerprint
 from stigmergy.blackboard.matching import Index
 from stigmergy.blackboard.observers import AnyComponent
 from stigmergy.blackboard.redecide import Cast, RecordedPast, Redecider, draft_again, given
+from stigmergy.blackboard.reserve import with_reserve
 from stigmergy.blackboard.rows import decode
 from stigmergy.blackboard.state import State
 from stigmergy.blackboard.stores.base import Reader
@@ -45,7 +46,7 @@ class Playback:
         types: TypeTable,
     ) -> None:  # fmt: skip
         self._reader = reader
-        self._specs = {spec.name: spec for spec in specs}
+        self._specs = {spec.name: spec for spec in with_reserve(list(specs), components)}
         self._declared = {name: {o.type_name: o for o in spec.outputs} for name, spec in self._specs.items()}
         self._counted = {
             name: [o for o in spec.outputs

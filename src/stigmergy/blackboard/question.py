@@ -26,10 +26,12 @@ class HumanQuestion(BaseModel):
 
     @property
     def choices(self) -> tuple[JsonValue, ...]:
-        """The answers to choose from, if it is one of a few."""
+        """The answers to choose from, if it is, or may be, one of a few."""
         if self.answer.get("type") == "boolean":
             return (True, False)
-        few = self.answer.get("enum")
+        either = self.answer.get("anyOf")
+        first = either[0] if isinstance(either, list) else self.answer
+        few = first.get("enum") if isinstance(first, dict) else None
         return tuple(few) if isinstance(few, list) else ()
 
 

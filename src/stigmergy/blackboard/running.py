@@ -127,9 +127,18 @@ class Running(Redriving):
         for id in sorted(held, key=lambda i: (self.state.activations[i].at, i)):
             answer = self._admission(self.observers.components[name], request_of(self.state.activations[id]))
             if isinstance(answer, cp.Hold) or name in self.observers.faulted:
+                if isinstance(answer, cp.Hold):
+                    self._hold_on(id, name, answer)
                 break
             del held[id]
             self._emit(ev.Released(by=name), id)
+
+    def _hold_on(self, id: int, name: str, answer: cp.Hold) -> None:
+        """It is still held, now until then: without this nobody would wait for a time that was not known before."""
+        due = self.state.activations[id].due
+        if answer.until is not None and (due is None or answer.until > due):
+            self._emit(ev.Held(by=name, reason=answer.reason, until=answer.until), id)
+            self.timers.push(answer.until, "hold", id)
 
     def complete(
         self, id: int, fence: int, drafts: Sequence[Draft], seconds: float, now: float, retry: Retry = ONCE
@@ -211,8 +220,10 @@ class Running(Redriving):
             spec = self.index.agents.get(a.agent)
             if guilty and spec is not None and a.crashes + 1 >= spec.max_crashes:
                 retry_at, reason = None, "kills_process"
+        elif attempts < retry.attempts and error.retryable:
+            retry_at = self._at + retry.delay(attempts, a.id)
         elif attempts < retry.attempts:
-            retry_at = self._at + retry.delay(attempts)
+            reason = "not retryable"
         event = ev.Failed(kind=kind, error=error, seconds=seconds, retry_at=retry_at, guilty=guilty, feedback=feedback)
         self._emit(event, a.id)
         if retry_at is None:

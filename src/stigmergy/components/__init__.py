@@ -1,21 +1,28 @@
 """Components: what watches a board and steers it, each a pure fold of the log."""
 
+from stigmergy.components.breaker import Breaker
 from stigmergy.components.completion import Completion, WorkflowComplete, every_phase
 from stigmergy.components.consensus import Consensus
 from stigmergy.components.costs import Costs
+from stigmergy.components.escalation import Escalation, Remedy
+from stigmergy.components.fallback import Fallback
 from stigmergy.components.progress import Progress
 from stigmergy.components.questions import Questions
 from stigmergy.components.statistics import Metrics, PhaseStatistics, WorkflowMetrics
 from stigmergy.components.voting import Rule, Tally, Vote
 
 __all__ = [
+    "Breaker",
     "Completion",
     "Consensus",
     "Costs",
+    "Escalation",
+    "Fallback",
     "Metrics",
     "PhaseStatistics",
     "Progress",
     "Questions",
+    "Remedy",
     "Rule",
     "Tally",
     "Vote",

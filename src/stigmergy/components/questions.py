@@ -26,6 +26,7 @@ class Asked:
     """A question without an answer; `until` is log time, `overdue` says that it has passed."""
 
     about: int
+    by: str
     run: str
     what: str
     until: float | None
@@ -35,9 +36,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class OpenQuestions:
-    """The open questions by id."""
+    """The open questions by id, and, of failures by activation: those that nobody has taken care of, with the event
+    that ended them, and those about which a person has decided, with the run and the answer."""
 
     open: dict[int, Asked] = field(default_factory=dict)
+    failed: dict[int, int] = field(default_factory=dict)
+    decided: dict[int, tuple[str, JsonValue]] = field(default_factory=dict)
 
 
 class Questions(Component[OpenQuestions]):
@@ -60,15 +64,15 @@ class Questions(Component[OpenQuestions]):
             case Published() if seen.artifact is not None:
                 if (question := seen.artifact.as_type(HumanQuestion)) is not None:
                     until = None if question.within is None else event.at + question.within
-                    asked = Asked(question.about, event.run, question.what, until, question.default)
-                    return OpenQuestions({**state.open, event.seq: asked})
+                    asked = Asked(question.about, event.producer, event.run, question.what, until, question.default)
+                    return replace(state, open={**state.open, event.seq: asked})
                 answer = seen.artifact.as_type(HumanAnswer)
                 if answer is None or event.key != answer_key(answer.question):
                     return state
                 return _without(state, answer.question)
             case Rang(timer="alarm") if event.component == self.name:
                 due = {id_: a for id_, a in state.open.items() if a.until is not None and a.until <= event.at}
-                return OpenQuestions({**state.open, **{id_: replace(a, overdue=True) for id_, a in due.items()}})
+                return replace(state, open={**state.open, **{id_: replace(a, overdue=True) for id_, a in due.items()}})
             case Completed() | Ended() | Redriven():
                 over = [id_ for id_, a in state.open.items() if a.about == event.cause]
                 return _without(state, *over) if over else state
@@ -107,4 +111,4 @@ class Questions(Component[OpenQuestions]):
 
 
 def _without(state: OpenQuestions, *ids: int) -> OpenQuestions:
-    return OpenQuestions({id_: a for id_, a in state.open.items() if id_ not in ids})
+    return replace(state, open={id_: a for id_, a in state.open.items() if id_ not in ids})

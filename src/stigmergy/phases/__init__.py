@@ -3,6 +3,7 @@
 from stigmergy.phases.context import PhaseContextProvider
 from stigmergy.phases.nested import NestedWork
 from stigmergy.phases.phase import PHASES, PhaseDefinition, PhaseInstructions, phase_of
+from stigmergy.phases.recovery import Recovery
 from stigmergy.phases.work import (
     AnalysisResult,
     Implementation,
@@ -20,6 +21,7 @@ __all__ = [
     "PhaseContextProvider",
     "PhaseDefinition",
     "PhaseInstructions",
+    "Recovery",
     "ValidationResult",
     "WorkDiscovery",
     "check_phase",

@@ -1,0 +1,22 @@
+"""Which errors are worth another attempt."""
+
+from collections.abc import Iterable
+
+from stigmergy.blackboard.errors import CallChanged, DefinitionError, DuplicateCall, NotJournalable, NotSendable
+
+NEVER: tuple[type[BaseException], ...] = (DefinitionError, CallChanged, DuplicateCall, NotJournalable, NotSendable)
+"""What no further attempt can mend: the code has to be changed."""
+
+
+def is_retryable(error: BaseException, never: Iterable[type[BaseException] | str] = ()) -> bool:
+    """Whether another attempt may do better.
+
+    An exception that has an attribute `retryable` says so itself; else everything may, but for a table.
+
+    Args:
+        never: more for the table: classes with all that derive from them, or their names.
+    """
+    if isinstance(error, NEVER) or getattr(error, "retryable", True) is False:
+        return False
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return not any(kind in names if isinstance(kind, str) else isinstance(error, kind) for kind in never)

@@ -1,0 +1,135 @@
+"""A person for what nobody could do."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from stigmergy.blackboard.component import Close, Discard, Publish, Reaction, Redrive, Seen
+from stigmergy.blackboard.dead_letters import RECOVERY
+from stigmergy.blackboard.durations import Seconds, in_seconds
+from stigmergy.blackboard.errors import BadComponent
+from stigmergy.blackboard.events import Closed, Ended, Event, Opened, Published, Rang, Redriven
+from stigmergy.blackboard.question import HumanAnswer, HumanQuestion
+from stigmergy.blackboard.text import short
+from stigmergy.blackboard.visibility import Named
+from stigmergy.components.questions import OpenQuestions, Questions
+
+Choice = Literal["retry", "skip", "abort"]
+
+
+class Remedy(BaseModel):
+    """What a person decided about a failure.
+
+    Attributes:
+        then: try it again, give it up, or cancel the whole run.
+        edited: fields of its inputs that are to be others when it is tried again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    then: Choice
+    edited: dict[str, JsonValue] | None = None
+
+
+class Escalation(Questions):
+    """Asks a person what to do about what failed for good, and does it; everything else goes on meanwhile.
+
+    It stays a dead letter until it is answered. It also keeps the questions of agents, as `Questions` does.
+    What another component makes good before this one is not asked about.
+
+    Args:
+        agents: whose failures; none = everybody's.
+        within: seconds until the default counts.
+        default: what is done then.
+    """
+
+    observes: ClassVar[tuple[type[Event] | type[BaseModel], ...]] = (
+        *(what for what in Questions.observes if not issubclass(what, BaseModel)), Published, Opened, Closed,
+    )  # fmt: skip
+
+    def __init__(
+        self, *agents: str | Named, within: Seconds | None = None, default: Choice | None = None
+    ) -> None:  # fmt: skip
+        if (within is None) != (default is None):
+            raise BadComponent("Escalation: default= is what is done when within= has passed. Give both or neither.")
+        self._agents = frozenset(a if isinstance(a, str) else a.name for a in agents)
+        self._within = None if within is None else in_seconds(within, "within=")
+        self._default = default
+
+    def step(self, state: OpenQuestions, seen: Seen, /) -> OpenQuestions:
+        event = seen.event
+        match event:
+            case Ended(outcome="dead_letter") if seen.activation is not None:
+                state = super().step(state, seen)
+                if self._agents and seen.activation.agent not in self._agents:
+                    return state
+                return replace(state, failed={**state.failed, seen.activation.id: event.seq})
+            case Published() if RECOVERY in event.tags and event.system:
+                return replace(state, failed={a: end for a, end in state.failed.items() if end != event.cause})
+            case Published() if seen.artifact is not None:
+                return self._published(state, seen, event)
+            case Redriven():
+                return _settled(super().step(state, seen), event.cause)
+            case Closed() if event.by == self.name:
+                over = [a for a, (run, _) in state.decided.items() if run == event.run]
+                return _settled(state, *over)
+            case _:
+                return super().step(state, seen)
+
+    def _published(self, state: OpenQuestions, seen: Seen, event: Published) -> OpenQuestions:
+        answer = seen.artifact.as_type(HumanAnswer) if seen.artifact is not None else None
+        asked = state.open.get(answer.question) if answer is not None else None
+        after = super().step(state, seen)
+        if event.producer == self.name and seen.artifact is not None:
+            question = seen.artifact.as_type(HumanQuestion)
+            if question is not None:
+                return _settled(after, question.about)
+        if answer is None or asked is None or asked.by != self.name or answer.question in after.open:
+            return after
+        return replace(after, decided={**after.decided, asked.about: (asked.run, answer.value)})
+
+    def react(self, state: OpenQuestions, seen: Seen, /) -> Iterable[Reaction]:
+        yield from super().react(state, seen)
+        event, a = seen.event, seen.activation
+        if isinstance(event, Ended) and a is not None and a.id in state.failed:
+            error = f"{event.error.type}: {short(event.error.message, 200)}" if event.error else event.reason
+            yield Publish(self._question(a.id, f"{a.agent}@{a.id} failed: {error}. What now?"), run=a.run)
+        if isinstance(event, Rang):  # its own answers it is not told of
+            for asked in state.open.values():
+                if asked.overdue and asked.by == self.name:
+                    yield self._remedy(asked.about, asked.run, asked.default)
+        if isinstance(event, Published | Opened):
+            for about, (run, value) in state.decided.items():
+                yield self._remedy(about, run, value)
+
+    def _remedy(self, about: int, run: str, value: JsonValue) -> Reaction:
+        try:
+            remedy = Remedy.model_validate({"then": value} if isinstance(value, str) else value)
+        except ValidationError as error:
+            refused = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors())
+            return Publish(self._question(about, f"{value!r} is no answer about {about}. What now?", refused), run=run)
+        match remedy.then:
+            case "retry":
+                return Redrive(about, edited=remedy.edited)
+            case "skip":
+                return Discard(about, "a person skipped it")
+            case "abort":
+                return Close("cancelled", f"aborted after {about} failed", run=run, stop="cancel")
+
+    def _question(self, about: int, what: str, refused: str = "") -> HumanQuestion:
+        return HumanQuestion(
+            what=what, answer=_ANSWER, within=self._within, default=self._default, about=about, refused=refused
+        )
+
+
+_ANSWER: dict[str, JsonValue] = {"anyOf": [{"enum": ["retry", "skip", "abort"]}, Remedy.model_json_schema()]}
+
+
+def _settled(state: OpenQuestions, *activations: int) -> OpenQuestions:
+    return replace(
+        state,
+        failed={a: end for a, end in state.failed.items() if a not in activations},
+        decided={a: decided for a, decided in state.decided.items() if a not in activations},
+    )

@@ -1,0 +1,120 @@
+"""Which failures are repeated, and when."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stigmergy import Blackboard, Retry, replay
+from stigmergy.agents.models.errors import BadKey, ModelError, RateLimited
+from stigmergy.blackboard.errors import DefinitionError
+from stigmergy.blackboard.events import Failed
+from stigmergy.testing import VirtualClock
+from tests.boards import A, B, Boards, numbers
+
+pytestmark = pytest.mark.anyio
+
+
+def raising(board: Blackboard, error: Exception, retry: Retry) -> Blackboard:
+    @board.agent(retry=retry)
+    async def work(a: A) -> None:
+        raise error
+
+    return board
+
+
+async def failures(board: Blackboard) -> list[Failed]:
+    await board.publish(A())
+    await board.run_until_idle(horizon=None)
+    return [e for e in board.events() if isinstance(e, Failed)]
+
+
+@pytest.mark.req("S2.44")
+async def test_delays_double_up_to_the_cap(new_board: Boards) -> None:
+    clock = VirtualClock()
+    board = raising(new_board(clock=clock), OSError("no"), Retry(attempts=6, backoff=1, cap=5))
+    began = clock.now()
+    assert [e.at - began for e in await failures(board)] == [0, 1, 3, 7, 12, 17]
+
+
+@pytest.mark.req("S2.44")
+async def test_jitter_follows_from_the_activation_and_is_the_same_in_a_replay(new_board: Boards) -> None:
+    board = raising(new_board(clock=VirtualClock()), OSError("no"), Retry(attempts=2, backoff=10, jitter=0.5))
+    await board.publish_many([A(n=n) for n in range(20)])
+    await board.run_until_idle(horizon=None)
+    delays = {e.retry_at - e.at for e in board.events() if isinstance(e, Failed) and e.retry_at is not None}
+    assert len(delays) == 20
+    assert all(5 <= delay <= 10 for delay in delays)
+    assert replay(board, board).ok
+
+
+@given(
+    st.integers(1, 10_000), st.integers(0, 2**62), st.floats(0, 1), st.floats(0, 1e6), st.floats(0, 1e6)
+)  # fmt: skip
+def test_a_delay_is_a_pure_function_within_its_bounds(
+    attempt: int, activation: int, jitter: float, backoff: float, cap: float
+) -> None:
+    retry = Retry(backoff=backoff, cap=cap, jitter=jitter)
+    delay = retry.delay(attempt, activation)
+    whole = Retry(backoff=backoff, cap=cap).delay(attempt)
+    assert whole * (1 - jitter) * 0.999 <= delay <= whole <= cap
+    assert retry.delay(attempt, activation) == delay
+
+
+class Unhelpful(LookupError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "never", "attempts"),
+    [
+        (OSError("no"), (), 3),
+        (Unhelpful("no"), (LookupError,), 1),
+        (Unhelpful("no"), ("LookupError",), 1),
+        (Unhelpful("no"), ("Unhelpful", OSError), 1),
+        (ValueError("no"), (LookupError, "OSError"), 3),
+        (RateLimited("slow down"), (), 3),
+        (RateLimited("slow down"), (ModelError,), 1),
+        (BadKey("wrong"), (), 1),
+        (DefinitionError("wrong"), (), 1),
+    ],
+)
+@pytest.mark.req("S2.43")
+async def test_a_table_that_can_be_extended_says_what_is_not_tried_again(
+    new_board: Boards, error: Exception, never: tuple[type[BaseException] | str, ...], attempts: int
+) -> None:
+    board = raising(new_board(clock=VirtualClock()), error, Retry(attempts=3, never=never))
+    assert len(await failures(board)) == attempts
+    [letter] = board.dead_letters()
+    assert letter.reason == ("not retryable" if attempts == 1 else "3 attempts")
+    assert letter.error is not None
+    assert letter.error.type == type(error).__name__
+    assert replay(board, board).ok
+
+
+@pytest.mark.req("S2.46", "S2.47", "S4.21")
+async def test_a_retry_that_succeeds_lets_the_work_go_on(new_board: Boards) -> None:
+    board = new_board(clock=VirtualClock())
+    attempts: list[int] = []
+
+    @board.agent(retry=Retry(attempts=3))
+    async def work(a: A) -> B:
+        attempts.append(a.n)
+        if len(attempts) < 3:
+            raise OSError("not yet")
+        return B(n=a.n)
+
+    await board.publish(A(n=1))
+    report = await board.run_until_idle()
+    assert (report.ok, report.retries, report.failed_attempts, len(attempts)) == (True, 2, 2, 3)
+    assert numbers(board, B) == [1]
+
+
+async def test_attempts_go_on_counting_after_a_restart(file_board: Boards, ending: str) -> None:
+    clock = VirtualClock()
+    retry = Retry(attempts=3, backoff=100)
+    board = raising(file_board(clock=clock), OSError("no"), retry)
+    await board.publish(A())
+    await board.run_until_idle()
+    board = raising(await file_board.after(ending, board, clock=clock), OSError("no"), retry)
+    await board.run_until_idle(horizon=None)
+    assert len(board.dead_letters()[0].attempts) == 3
