@@ -28,7 +28,7 @@ class Auditor:
         enrolled: list[str] = []
         held = set(self.books.held)
         for i, e in enumerate(events):
-            following = next((then for then in events[i + 1 :] if not isinstance(then, ev.Faulted)), None)
+            following = next((then for then in events[i + 1 :] if not isinstance(then, ev.Faulted | ev.Called)), None)
             if isinstance(e, ev.Released) and e.cause in self.books.held:
                 reviewer = self.books.held[e.cause].held_by
                 offers = self.books.takers(self.books.held[e.cause], e.at)

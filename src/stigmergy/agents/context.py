@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from hashlib import blake2b
@@ -29,6 +30,18 @@ T = TypeVar("T")
 I = TypeVar("I", bound=BaseModel)  # noqa: E741  the instructions' type
 
 Drafting = Callable[..., Draft]
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What an effect takes, or may take at most; `known` is False where that is an estimate."""
+
+    cost: Decimal = Decimal(0)
+    tokens: int = 0
+    known: bool = True
+
+
+FREE = Price()
 
 
 class Context(ContextMark):
@@ -112,7 +125,34 @@ class Context(ContextMark):
                 )
             if recorded[1] is not None and recorded[1].outcome == "done":
                 return decoder.validate_json(recorded[1].payload)
-        return await self._execute(key, name, digest, decoder, fn, args, kwargs)
+
+        async def run() -> Any:
+            if inspect.iscoroutinefunction(fn):
+                return await fn(*args, **kwargs)
+            result = await in_thread(lambda: fn(*args, **kwargs))
+            return await result if inspect.isawaitable(result) else result
+
+        return await self._execute(Calling(key=key, name=name, digest=digest), run, decoder)
+
+    async def bought(
+        self, key: str, name: str, run: Callable[[], Awaitable[R]], decoder: TypeAdapter[R], *, request: object,
+        estimate: Price, price: Callable[[R | Exception], Price],
+    ) -> R:  # fmt: skip
+        """An effect that costs: its estimate is reserved before, its price is recorded with the result.
+
+        Unlike a `call`, what is on record under the key is not looked up: the caller does, and announces it anew.
+
+        Args:
+            name: who is paid, for sums by effect.
+            request: what is asked for; only its digest is kept.
+            price: of the result, or of the error.
+
+        Raises:
+            BudgetSpent: the estimate is more than is left.
+        """
+        digest = self._announce(key, (request,), {})
+        calling = Calling(key=key, name=name, digest=digest, cost=str(estimate.cost), tokens=estimate.tokens)
+        return cast("R", await self._execute(calling, run, decoder, price))
 
     def _announce(self, key: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
         if self._threaded:
@@ -129,30 +169,27 @@ class Context(ContextMark):
             raise NotJournalable(f"call {key!r}: its key or arguments cannot be recorded as JSON ({error}).") from error
 
     async def _execute(
-        self, key: str, name: str, digest: str, decoder: TypeAdapter[Any], fn: Callable[..., Any],
-        args: Sequence[Any], kwargs: dict[str, Any],
+        self, announced: Calling, run: Callable[[], Awaitable[Any]], decoder: TypeAdapter[Any],
+        price: Callable[[Any], Price] = lambda _: FREE,
     ) -> Any:  # fmt: skip
-        desk, job = self._job.desk, self._job
-        calling = await desk.calling(job, Calling(key=key, name=name, digest=digest))
+        desk, job, key = self._job.desk, self._job, announced.key
+        calling = await desk.calling(job, announced)
         started = perf_counter()
+
+        def called(paid: Price, **said: Any) -> Called:
+            seconds = perf_counter() - started
+            return Called(activation=job.id, key=key, seconds=seconds, cost=str(paid.cost), tokens=paid.tokens, **said)
+
         try:
-            if inspect.iscoroutinefunction(fn):
-                result = await fn(*args, **kwargs)
-            else:
-                result = await in_thread(lambda: fn(*args, **kwargs))
-                if inspect.isawaitable(result):
-                    result = await result
+            result = await run()
             payload = _recordable(key, result, decoder)
         except Exception as error:
-            info = ErrorInfo.of(error)
-            seconds = perf_counter() - started
-            await desk.called(
-                job, calling, Called(activation=job.id, key=key, outcome="failed", error=info, seconds=seconds)
-            )
+            paid = price(error)
+            outcome = "failed" if paid.known else "unknown"
+            await desk.called(job, calling, called(paid, outcome=outcome, error=ErrorInfo.of(error)))
             raise
         # No await between the return of the function and its record, so that a cancellation cannot fall between.
-        seconds = perf_counter() - started
-        await desk.called(job, calling, Called(activation=job.id, key=key, seconds=seconds, payload=payload))
+        await desk.called(job, calling, called(price(result), payload=payload))
         return decoder.validate_json(payload)
 
     async def sleep(self, key: str, seconds: Seconds) -> None:

@@ -18,7 +18,7 @@ from stigmergy.blackboard.bodies import Bodies
 from stigmergy.blackboard.bodies import Shell as BodiesShell
 from stigmergy.blackboard.decision import Draft
 from stigmergy.blackboard.definitions import ONCE, AgentSpec
-from stigmergy.blackboard.errors import BrokenOff, StigmergyError, StoreError
+from stigmergy.blackboard.errors import BrokenOff, BudgetSpent, StigmergyError, StoreError
 from stigmergy.blackboard.events import ErrorInfo, Event
 from stigmergy.blackboard.job import Desk, Job, Worker, job_of
 from stigmergy.blackboard.records import Activation
@@ -174,6 +174,8 @@ class Attempts:
         if owner.wanted(fence, error):
             info = ErrorInfo("Interrupted", "the run was stopped")
             return owner.decider.fail(id, fence, info, seconds, now, ONCE, "interrupted")
+        if isinstance(error, BudgetSpent):
+            return owner.decider.park(id, fence, ErrorInfo.of(error), seconds, now)
         trace = (
             ""
             if isinstance(error, StigmergyError)

@@ -97,7 +97,10 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """It waits until this component's state changes, or until this log time."""
+    """It waits until this component's state changes, or until this log time.
+
+    An effect waits until another effect has its outcome; if no other is under way, it is refused.
+    """
 
     reason: str
     until: float | None = None
@@ -105,9 +108,15 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """It will not start: it ends skipped, with the reason."""
+    """It will not start: an activation ends skipped, a body gets `CallRefused`, with the reason.
+
+    Attributes:
+        park: nothing ends; the activation stays open and is asked about again in the next run. The run that has nothing
+            else to do ends with reason `budget`.
+    """
 
     reason: str
+    park: bool = False
 
 
 ADMIT = Admit()
@@ -144,11 +153,17 @@ class ActivationRequest:
     attempt: int
     phase: str | None
     at: float
+    root: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CallRequest:
-    """What `admit` is told of an effect inside an activation."""
+    """What `admit` is told of an effect inside an activation.
+
+    Attributes:
+        cost, tokens: the most that it is expected to take. What is only booked (`ctx.charge`, name "charge") is spent
+            already.
+    """
 
     activation: ActivationRequest
     key: str

@@ -103,7 +103,7 @@ PERSON = Origin("person", system=True)
 def request_of(a: Activation) -> cp.ActivationRequest:
     """What components are told of an activation."""
     return cp.ActivationRequest(
-        a.id, a.agent, a.run, a.priority, a.depth, tuple(a.inputs), a.attempts + 1, a.phase, a.at
+        a.id, a.agent, a.run, a.priority, a.depth, tuple(a.inputs), a.attempts + 1, a.phase, a.at, a.root
     )
 
 
@@ -126,6 +126,8 @@ class Decision(ABC):
         """Ready activations whose agent is not here."""
         self.parked: dict[int, str] = {}
         """Ready activations that may not start because their run is closed or a limit is reached, and why."""
+        self._short: dict[int, str] = {}
+        """Those whose next effect costs more than is left, and what it said; to be parked when their turn comes."""
         self._events: list[Event] = []
         self._finished = True
         self._keys_now: dict[tuple[str, str], tuple[int, str]] = {}

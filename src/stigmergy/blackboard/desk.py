@@ -42,6 +42,18 @@ class LocalDesk:
         self._owner = owner
         self.sleepers: dict[int, asyncio.Future[None]] = {}
         """Announced sleeps that bodies wait for."""
+        self._next_outcome: asyncio.Future[None] | None = None
+
+    def settled(self) -> None:
+        """An effect has its outcome: those that are held are asked about again."""
+        waiting, self._next_outcome = self._next_outcome, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def _outcome(self) -> asyncio.Future[None]:
+        if self._next_outcome is None:
+            self._next_outcome = asyncio.get_running_loop().create_future()
+        return self._next_outcome
 
     def ring(self, calling: int) -> None:
         """The deadline of an announced sleep has passed."""
@@ -90,10 +102,14 @@ class LocalDesk:
     async def calling(self, job: Job, event: Calling) -> int:
         """Announce an effect; it may start when this returns."""
         owner = self._owner
-        events, refusal = owner.decider.calling(job.id, job.fence, event, owner.clock.now())
-        owner.record(events)
-        if refusal:
-            raise CallRefused(refusal)
+        while True:
+            events, refusal = owner.decider.calling(job.id, job.fence, event, owner.clock.now())
+            owner.record(events)
+            if refusal is None:
+                break
+            if isinstance(refusal, CallRefused):
+                raise refusal
+            await asyncio.shield(self._outcome())
         await owner.durable(event.seq)
         return event.seq
 

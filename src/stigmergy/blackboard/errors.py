@@ -12,7 +12,7 @@ StigmergyError
 ├── BoardError             the board cannot do this now
 │   ├── BoardClosed, BoardBroken, OutcomeUnknown, BrokenOff, UseContext, WrongLoop
 ├── CallError              a journaled effect was misused
-│   ├── DuplicateCall, CallChanged, NotJournalable, CallRefused, NotAnswered
+│   ├── DuplicateCall, CallChanged, NotJournalable, CallRefused, BudgetSpent, NotAnswered
 ├── BodyError              a body could not run to its end
 │   ├── ProcessDied, NotSendable
 ├── QueryError             a read found something else than it asked for
@@ -212,6 +212,10 @@ class CallRefused(CallError):
 
 class NotAnswered(CallError):
     """Nobody answered a question in time, and it has no default."""
+
+
+class BudgetSpent(CallRefused):
+    """An effect would cost more than is left; its activation stays open, for a run with a larger limit."""
 
 
 class BodyError(StigmergyError):

@@ -158,6 +158,7 @@ class _Open:
 class Ledger:
     """Counts, times and costs of everything on a board, and samples of what deserves a look.
 
+    `estimated` is the part of `cost` that was booked for `unanswered` effects: asked for, and the outcome never came.
     `closed` and `idled` hold the last reason and detail of each kind; `busy` are the seconds in which something ran.
     A dead letter that is redriven leaves the counts; if it was not among those kept, its agent's column is unchanged.
     """
@@ -176,6 +177,8 @@ class Ledger:
     failed_attempts: int = 0
     cost: Decimal = Decimal(0)
     tokens: int = 0
+    estimated: Decimal = Decimal(0)
+    unanswered: int = 0
     agents: dict[str, Column] = field(default_factory=dict)
     dead_letters: Sample[Ending] = field(default_factory=Sample)
     put_aside: Sample[Ending] = field(default_factory=Sample)
@@ -351,6 +354,9 @@ class Ledger:
         cost = Decimal(e.cost)
         self.cost += cost
         self.tokens += e.tokens
+        if e.outcome in ("unknown", "cancelled"):
+            self.unanswered += 1
+            self.estimated += cost
         if agent is not None:
             column = self._column(agent)
             column.cost += cost

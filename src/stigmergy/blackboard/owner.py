@@ -20,7 +20,7 @@ from stigmergy.blackboard.decider import Decider
 from stigmergy.blackboard.decision import OUTSIDE, Draft, Origin
 from stigmergy.blackboard.desk import LocalDesk
 from stigmergy.blackboard.errors import BoardBroken, OutcomeUnknown
-from stigmergy.blackboard.events import Event, Published, Rang, Reason
+from stigmergy.blackboard.events import Called, Event, Published, Rang, Reason
 from stigmergy.blackboard.fold import Folded
 from stigmergy.blackboard.job import Worker
 from stigmergy.blackboard.log import LOUD, say, say_event
@@ -33,7 +33,7 @@ SNAPSHOT_EVERY = 100_000
 ANNOUNCEMENTS = 100
 """How often in one run components may answer "nothing is left" with new work."""
 
-_HEEDED = LOUD | {Rang}
+_HEEDED = LOUD | {Rang, Called}
 """Events that more is done about than to record them."""
 
 Goal = Callable[[Published], bool]
@@ -99,6 +99,8 @@ class Owner:
             say_event(event, self._name)
         elif isinstance(event, Rang) and event.timer == "sleep":
             self.desk.ring(event.cause)
+        elif isinstance(event, Called):
+            self.desk.settled()
 
     def _note(self, event: Published) -> None:
         self.past.trim(self.writer.durable)

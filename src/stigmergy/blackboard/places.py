@@ -6,13 +6,15 @@ groups make an activation. A deadline only changes which places must be full.
 """
 
 from collections import defaultdict, deque
+from collections.abc import Sequence
+from typing import Literal
 
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.decision import Decision
 from stigmergy.blackboard.definitions import Subscription
 from stigmergy.blackboard.events import ErrorInfo
 from stigmergy.blackboard.matching import Place
-from stigmergy.blackboard.records import Activation
+from stigmergy.blackboard.records import Activation, OpenCall
 
 _RANK: dict[str, int] = {"low": 0, "medium": 1, "high": 2, "critical": 3}
 
@@ -218,6 +220,7 @@ class Places(Decision):
                 continue
             if a.status == "running":
                 self.stopped.append((a.fence, a.agent))
+                self._settle(self._unsettled(id), "cancelled")
             else:
                 self._take_off(a)
             works = [(x.run, x.work) for i in a.inputs if (x := state.alive.get(i)) is not None and x.work]
@@ -227,6 +230,18 @@ class Places(Decision):
                 if item is not None and item.failed:
                     waiting = state.blocked_on.get((run, work), ())
                     ending += [(waiter, "blocker_failed", f"work {work!r} failed", None) for waiter in waiting]
+
+    def _unsettled(self, activation: int) -> list[OpenCall]:
+        """Its effects without an outcome for which something is reserved."""
+        calls = self.state.calls
+        found = [calls[id] for id in self.state.calls_of.get(activation, ())]
+        return [call for call in found if call.tokens or call.cost != "0"]
+
+    def _settle(self, calls: Sequence[OpenCall], outcome: Literal["unknown", "cancelled"]) -> None:
+        """Whoever was asked may send the bill though nobody waits for the answer: book what was reserved."""
+        for c in calls:
+            event = ev.Called(activation=c.activation, key=c.key, outcome=outcome, cost=c.cost, tokens=c.tokens)
+            self._emit(event, c.id)
 
     def _take_off(self, a: Activation) -> None:
         """Forget an open activation that does not run, wherever it waits."""

@@ -201,6 +201,8 @@ class Redecider(Decider):
                 event = ev.Calling(key=first.key, name=first.name, digest=first.digest, cost=first.cost,
                                    tokens=first.tokens, until=first.until)  # fmt: skip
                 return self.calling(a.id, a.fence, event, now)[0]
+            case ev.Called(outcome="cancelled"):  # booked with the end of its activation, which follows
+                return self.again(recorded[1:], drafts)
             case ev.Called():
                 return self.called(first.cause, ev.Called(
                     activation=first.activation, key=first.key, outcome=first.outcome, error=first.error,

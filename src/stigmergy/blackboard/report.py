@@ -69,6 +69,8 @@ class Report:
         activations: all, of which `done` completed, `dead` are dead letters, `open` have not ended.
         failed_attempts: attempts that raised, timed out, crashed or were rejected; `retries` were repeated.
         cost: dollars, failed calls included; `limits` are what was allowed.
+        estimated: the part of the cost that was booked as expected for `unanswered` effects: whether they happened, and
+            what they really cost, is not known.
         tree: how the work began to branch.
     """
 
@@ -94,6 +96,8 @@ class Report:
     put_aside: tuple[PutAside, ...] = ()
     tree: Tree = field(default_factory=Tree)
     limits: Limits = field(default_factory=Limits)
+    estimated: Decimal = Decimal(0)
+    unanswered: int = 0
 
     @property
     def ok(self) -> bool:
@@ -172,6 +176,8 @@ class Report:
         if self.cost or self.limits.cost is not None:
             of = f" of {money(Decimal(self.limits.cost))}" if self.limits.cost is not None else ""
             parts.append(money(self.cost) + of)
+        if self.unanswered:
+            parts.append(f"{money(self.estimated)} of it estimated: {number(self.unanswered, 'effect')} without answer")
         if self.tokens:
             parts.append(f"{self.tokens:,} tokens")
         return "  " + "   ".join(parts)
@@ -249,7 +255,7 @@ def report_of(
         ledger.dead, ledger.cancelled, ledger.skipped, ledger.blocker_failed, ledger.open, ledger.retries,
         ledger.failed_attempts, ledger.cost, ledger.tokens, tuple(_line(c) for c in ledger.agents.values()),
         left_on(state, ledger, ref, subscriptions), put_aside(ledger),
-        ledger.growth.branches(_SHOWN_BRANCHES), limits or Limits(),
+        ledger.growth.branches(_SHOWN_BRANCHES), limits or Limits(), ledger.estimated, ledger.unanswered,
     )  # fmt: skip
 
 

@@ -8,12 +8,14 @@ from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.decision import Draft, Origin, request_of
 from stigmergy.blackboard.definitions import ONCE, Limits, Retry
-from stigmergy.blackboard.errors import CallRefused, WrongFanOut
+from stigmergy.blackboard.errors import BudgetSpent, CallRefused, WrongFanOut
 from stigmergy.blackboard.events import ErrorInfo, Event
-from stigmergy.blackboard.records import Activation, RunTotals
+from stigmergy.blackboard.records import Activation, OpenCall, RunTotals
 from stigmergy.blackboard.redriving import Redriving
 
 FailureKind = Literal["error", "timeout", "interrupted", "crashed", "rejected"]
+CHARGE = "charge"
+"""The name of effects that book what is spent already, so that no limit refuses them."""
 
 
 class Running(Redriving):
@@ -80,7 +82,7 @@ class Running(Redriving):
             if self.state.runs[a.run].closed:
                 self.parked[id] = "closed"
                 self.agenda.free(a.agent)
-            elif why := over_limit(a, self.state.runs[a.run], self.limits):
+            elif why := self._short.pop(id, "") or over_limit(a, self.state.runs[a.run], self.limits):
                 self.parked[id] = why
                 self.agenda.free(a.agent)
             elif not self.observers.admitting or self._admitted(a):
@@ -97,6 +99,8 @@ class Running(Redriving):
             self._held.setdefault(name, {})[a.id] = None
             if answer.until is not None:
                 self.timers.push(answer.until, "hold", a.id)
+        elif answer.park:
+            self.parked[a.id] = f"{name}: {answer.reason}"
         else:
             self._emit(ev.Ended(outcome="skipped", reason=f"{name}: {answer.reason}"), a.id)
         return False
@@ -225,11 +229,19 @@ class Running(Redriving):
         elif attempts < retry.attempts:
             reason = "not retryable"
         event = ev.Failed(kind=kind, error=error, seconds=seconds, retry_at=retry_at, guilty=guilty, feedback=feedback)
+        unsettled = self._unsettled(a.id)
         self._emit(event, a.id)
+        self._settle(unsettled, "unknown" if kind == "crashed" else "cancelled")
         if retry_at is None:
             self._end(a.id, "dead_letter", reason, error)
         elif retry_at > self._at:
             self.timers.push(retry_at, "retry", a.id)
+
+    def park(self, id: int, fence: int, error: ErrorInfo, seconds: float, now: float) -> list[Event]:
+        """Record that an attempt would have cost more than is left: it is no attempt, and waits for another run."""
+        if self._held_by_worker(id, fence) is not None:
+            self._short[id] = error.message
+        return self.fail(id, fence, error, seconds, now, ONCE, "interrupted")
 
     def freed(self, agent: str) -> None:
         """A body that had been given up has really ended."""
@@ -245,11 +257,13 @@ class Running(Redriving):
 
     # -- effects --------------------------------------------------------------------------------------------------
 
-    def calling(self, id: int, fence: int, event: ev.Calling, now: float) -> tuple[list[Event], str]:
+    def calling(
+        self, id: int, fence: int, event: ev.Calling, now: float
+    ) -> tuple[list[Event], CallRefused | cp.Hold | None]:
         """Announce an effect inside a running activation and reserve what it may cost.
 
         Returns:
-            the events, and why a component does not admit the effect; "" = it may start.
+            the events, and why the effect may not start; `Hold` = it may when another has its outcome.
 
         Raises:
             CallRefused: the activation is no longer this worker's.
@@ -258,16 +272,28 @@ class Running(Redriving):
         if a is None:
             raise CallRefused(f"activation {id} is no longer this worker's; its effects are not started.")
         self._begin(now)
-        if self.observers.admitting:
-            request = cp.CallRequest(request_of(a), event.key, event.name, event.cost, event.tokens)
-            name, answer = self._ask(request)
-            if not isinstance(answer, cp.Admit):
-                # Not raised: a component that broke when it was asked is an event of this decision.
-                return self._finish(), f"{name} refuses effect {event.key!r} of {a.agent!r}: {answer.reason}"
+        name, answer = "limits", self._affordable(a, event)
+        if isinstance(answer, cp.Admit) and self.observers.admitting:
+            name, answer = self._ask(cp.CallRequest(request_of(a), event.key, event.name, event.cost, event.tokens))
+        if not isinstance(answer, cp.Admit):
+            # Not raised: a component that broke when it was asked is an event of this decision.
+            if isinstance(answer, cp.Hold) and any(c.until is None for c in self.state.calls.values()):
+                return self._finish(), answer
+            text = f"{name} refuses effect {event.key!r} of {a.agent!r}: {answer.reason}"
+            parked = isinstance(answer, cp.Deny) and answer.park
+            return self._finish(), BudgetSpent(text) if parked else CallRefused(text)
         seq = self._emit(event, id)
         if event.until is not None:
             self.timers.push(event.until, "sleep", seq)
-        return self._finish(), ""
+        return self._finish(), None
+
+    def _affordable(self, a: Activation, event: ev.Calling) -> cp.Admission:
+        """Whether what an effect may cost fits into the limits, together with what others have reserved."""
+        limits = self.limits
+        if (limits.cost is None and limits.tokens is None) or event.name == CHARGE:
+            return cp.ADMIT
+        open_calls = [c for c in self.state.calls.values() if c.run == a.run]
+        return affordable(self.state.runs[a.run], open_calls, event, limits)
 
     def called(self, calling: int, event: ev.Called, now: float) -> list[Event]:
         """Record the outcome of an effect."""
@@ -276,6 +302,27 @@ class Running(Redriving):
         self._begin(now)
         self._emit(event, calling)
         return self._finish()
+
+
+def affordable(run: RunTotals, calls: Sequence[OpenCall], event: ev.Calling, limits: Limits) -> cp.Admission:
+    """Whether an effect fits: not if it exceeds what is left; later, if only what others reserved is in its way.
+
+    Args:
+        calls: the effects of the run that have no outcome yet.
+    """
+    for what, unit, limit, spent, reserved, wanted in (
+        ("cost", "$", limits.cost, Decimal(run.cost), sum((Decimal(c.cost) for c in calls), Decimal(0)), event.cost),
+        ("tokens", "", limits.tokens, Decimal(run.tokens), Decimal(sum(c.tokens for c in calls)), event.tokens),
+    ):
+        more = Decimal(wanted)
+        if limit is None or not more or spent + reserved + more <= Decimal(limit):
+            continue
+        if spent + more > Decimal(limit):
+            return cp.Deny(
+                f"{what} {unit}{spent:,} of {unit}{Decimal(limit):,}, and it may take {unit}{more:,}", park=True
+            )
+        return cp.Hold(f"{what} {unit}{reserved:,} of {unit}{Decimal(limit):,} are reserved by others")
+    return cp.ADMIT
 
 
 def over_limit(a: Activation, run: RunTotals, limits: Limits) -> str:
