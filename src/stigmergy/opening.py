@@ -8,7 +8,8 @@ from threading import Lock
 from typing import Any, Literal, Self, cast
 from weakref import WeakValueDictionary
 
-from stigmergy.agents.agent import Agent
+from stigmergy.agents.agent import Agent, Means
+from stigmergy.agents.prompting.answer import answered
 from stigmergy.agents.roster import Roster
 from stigmergy.agents.threads import inside_body
 from stigmergy.agents.worker import BodyWorker
@@ -81,7 +82,7 @@ class OpenBoard(Roster, View):
         self._reader: Reader | None = None
         self._owner: Owner | None = None
         self._closed = False
-        self._defined: tuple[tuple[Agent, AgentSpec], ...] = ()
+        self._defined: tuple[tuple[Agent, AgentSpec, Means], ...] = ()
         self._changed = self._refold = True
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
@@ -109,7 +110,9 @@ class OpenBoard(Roster, View):
     def _definitions_changed(self) -> bool:
         """A fluent agent is changed in place until it has its body, so that specs are compared too."""
         return self._changed or any(
-            agent.spec is not spec for agent, spec in self._defined if agent.means.function is None
+            (agent.spec is not spec or agent.means is not means)
+            for agent, spec, means in self._defined
+            if agent.means.function is None
         )
 
     # -- opening --------------------------------------------------------------------------------------------------
@@ -156,7 +159,7 @@ class OpenBoard(Roster, View):
         if self._owner is not None and not self._definitions_changed():
             return
         for agent in self.agents:
-            agent.validate(has_model=False)
+            agent.validate(has_model=self.model is not None)
         opening = self._owner is None
         if opening:
             await self._take_over()
@@ -194,7 +197,7 @@ class OpenBoard(Roster, View):
         past = RecentPast(reader, self._table, self._envelope)
         index = Index(specs)
         decider = Decider(folded.state, index, folded.observers, past, self.limits or Limits())
-        worker = BodyWorker(self.agents, self._table, self.context)
+        worker = BodyWorker([answered(agent, self.model) for agent in self.agents], self._table, self.context)
         owner = Owner(self._store, reader, decider, folded, past, worker, self._clock, self.concurrency)
         owner.watchers = self._watchers
         phase_of = getattr(self.context, "phase_of", None)
@@ -205,7 +208,7 @@ class OpenBoard(Roster, View):
         elif enrolments:
             owner.record(decider.enroll(enrolments, self._clock.now()))
         self._owner = owner
-        self._defined = tuple((agent, agent.spec) for agent in self.agents)
+        self._defined = tuple((agent, agent.spec, agent.means) for agent in self.agents)
         self._changed = self._refold = False
 
     def _envelope(self, event: Published) -> Artifact[Any]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from stigmergy.agents.call import NO_ARGUMENTS, CallShape
 from stigmergy.agents.caller import Origin
+from stigmergy.agents.prompting.prompt import Ask
 from stigmergy.blackboard.briefing import ContextProvider
 from stigmergy.blackboard.definitions import AgentSpec, Output, Retry, Slot, Subscription
 from stigmergy.blackboard.durations import Seconds, in_seconds
@@ -35,6 +36,7 @@ class Means:
         isolate: where the body runs, if that was asked for.
         model: answers when there is no body; None = the board's model.
         context: gives instructions and past artifacts; None = the board's provider.
+        ask: how the model is asked; None = as usual.
         tools: functions that the model may call.
         middleware: runs around the body, the first outermost.
     """
@@ -45,6 +47,7 @@ class Means:
     isolate: Isolate | None = None
     model: object | None = None
     context: ContextProvider | None = None
+    ask: Ask | None = None
     tools: tuple[Callable[..., object], ...] = ()
     middleware: tuple[Middleware, ...] = ()
 

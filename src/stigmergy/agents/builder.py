@@ -12,6 +12,7 @@ from stigmergy.agents.agent import Agent, FunctionAgent, Isolate, Means, Middlew
 from stigmergy.agents.call import call_shape
 from stigmergy.agents.caller import Origin, caller, here, origin_of
 from stigmergy.agents.outputs import Publishing, output, plain_outputs
+from stigmergy.agents.prompting.prompt import Ask
 from stigmergy.agents.signature import ContextMark, Models, read_signature
 from stigmergy.agents.subscribe import Batching, Grouping, Joining, Producers, Reading, Wanted, Within, subscription
 from stigmergy.blackboard.artifact import Artifact
@@ -86,9 +87,9 @@ class AgentBuilder(Agent, Generic[Out, *In]):
         place = here().place
         return self._with(limited(self.spec, place, concurrency=concurrency, timeout=timeout, retry=retry))
 
-    def model(self, model: object) -> Self:
-        """The language model that answers for this agent, instead of the board's."""
-        return self._with(means=replace(self.means, model=model))
+    def model(self, model: object | None = None, *, ask: Ask | None = None) -> Self:
+        """The language model that answers for this agent, instead of the board's, and how it is asked."""
+        return self._with(means=replace(self.means, model=model or self.means.model, ask=ask or self.means.ask))
 
     def context(self, provider: ContextProvider) -> Self:
         """Who gives it instructions and past artifacts, instead of the board's provider."""

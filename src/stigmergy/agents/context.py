@@ -21,8 +21,9 @@ from stigmergy.blackboard.briefing import Briefing
 from stigmergy.blackboard.decision import Draft
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import CallChanged, DuplicateCall, NotJournalable, UseContext
-from stigmergy.blackboard.events import Called, Calling, ErrorInfo
+from stigmergy.blackboard.events import Called, Calling, ErrorInfo, Failed
 from stigmergy.blackboard.job import Job
+from stigmergy.blackboard.rows import decode
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +51,7 @@ class Context(ContextMark):
     Attributes:
         artifacts: the envelopes of the inputs, in declared order.
         instructions: what the context provider wants the agent to know, the most important first.
+        tools: names of the tools that its model may call now; None = all it has.
         attempt: 1 for the first attempt.
         feedback: why the outputs of the last attempt were refused; "" if they were not.
     """
@@ -74,6 +76,7 @@ class Context(ContextMark):
         self.activation = job.id
         self.phase = request.phase
         self.instructions: tuple[BaseModel, ...] = briefing.instructions if briefing is not None else ()
+        self.tools: tuple[str, ...] | None = briefing.tools if briefing is not None else None
 
     def __repr__(self) -> str:
         inputs = ", ".join(artifact.ref for artifact in self.artifacts)
@@ -133,6 +136,24 @@ class Context(ContextMark):
             return await result if inspect.isawaitable(result) else result
 
         return await self._execute(Calling(key=key, name=name, digest=digest), run, decoder)
+
+    def recorded(self) -> dict[str, tuple[Calling, Called | None]]:
+        """The effects that attempts before this moment recorded, by key: each announcement and its outcome."""
+        return self._job.desk.recorded(self._job)
+
+    def failures(self) -> list[Failed]:
+        """How earlier attempts ended, also those of the dead letter that this repeats, oldest first."""
+        reader = self._job.desk.reader()
+        rows = [row for id in reversed(self._job.desk.chain(self._job)) for row in reader.following(id)]
+        return [event for event in map(decode, rows) if isinstance(event, Failed)]
+
+    def check(self, payload: BaseModel) -> None:
+        """Refuse now what would be refused when it is published, as far as that can be known before.
+
+        Raises:
+            PublishError: why it cannot be published.
+        """
+        self._drafting(payload)
 
     async def bought(
         self, key: str, name: str, run: Callable[[], Awaitable[R]], decoder: TypeAdapter[R], *, request: object,

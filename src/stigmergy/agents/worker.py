@@ -17,7 +17,7 @@ from stigmergy.blackboard.briefing import Briefing, ContextProvider
 from stigmergy.blackboard.decision import Draft
 from stigmergy.blackboard.definitions import AgentSpec, Output
 from stigmergy.blackboard.drafting import draft_of
-from stigmergy.blackboard.errors import BadSignature, UndeclaredOutput, WrongFanOut
+from stigmergy.blackboard.errors import BadSignature, NoBody, UndeclaredOutput, WrongFanOut
 from stigmergy.blackboard.events import Published
 from stigmergy.blackboard.job import Job
 from stigmergy.blackboard.types import TypeTable, type_of
@@ -60,7 +60,7 @@ class BodyWorker:
         function = means.function
         return _Plan(
             agent,
-            function if function is not None else _no_body,
+            function if function is not None else _nobody,
             {o.model: o for o in agent.outputs},
             (means.context or provider) if wants_context or function is None else None,
             plain and set(kinds) == {"payload"} and in_order,
@@ -128,7 +128,7 @@ class BodyWorker:
                 )
             )
         )  # fmt: skip
-        return Briefing(briefing.instructions, shown)
+        return Briefing(briefing.instructions, shown, briefing.tools)
 
     # -- outputs --------------------------------------------------------------------------------------------------
 
@@ -209,8 +209,8 @@ def _around(middleware: Callable[..., Any], call_next: Callable[[], Any], contex
     return lambda: middleware(call_next, context)
 
 
-async def _no_body(*_: object) -> None:
-    raise BadSignature("this agent has no body, and no model answers for it yet.")
+async def _nobody(*_: object) -> None:
+    raise NoBody("this agent has neither a body nor a model. Give Blackboard(model=...) or .body(fn).")
 
 
 def _importable(agent: Agent) -> tuple[str, str]:

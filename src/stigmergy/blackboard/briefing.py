@@ -14,10 +14,15 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Briefing:
-    """What a context provider gives: instructions first, then past artifacts, oldest first."""
+    """What a context provider gives: instructions first, then past artifacts, oldest first.
+
+    Attributes:
+        tools: names of the tools that the agent's model may call; None = all that the agent has.
+    """
 
     instructions: tuple[BaseModel, ...] = ()
     artifacts: tuple[Artifact[Any], ...] = ()
+    tools: tuple[str, ...] | None = None
 
 
 class ContextRequest(Protocol):

@@ -61,7 +61,8 @@ class PhaseContextProvider:
         """The instructions of the agent's phase first (none if it has no phase), then the past, oldest first."""
         phase = resolve(request.agent_name, request.agent.subscriptions, request.phase, self.phases)
         instructions = () if phase is None else (self.instructions(phase),)
-        return Briefing(instructions, tuple(self._history(request)))
+        tools = None if phase is None else self.phases[phase].tools
+        return Briefing(instructions, tuple(self._history(request)), tools)
 
     def instructions(self, phase: str) -> PhaseInstructions:
         """What agents of this phase are told."""

@@ -20,6 +20,7 @@ class PhaseDefinition(BaseModel):
         done_definitions: what must hold before work of this phase counts as done.
         additional_notes: instructions for the agents of this phase.
         expected_outputs: what the phase leaves on the board.
+        tools: names of the tools that models of this phase may call; None = all that their agents have.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +30,7 @@ class PhaseDefinition(BaseModel):
     done_definitions: list[str]
     additional_notes: str = ""
     expected_outputs: list[str]
+    tools: tuple[str, ...] | None = None
 
 
 class PhaseInstructions(BaseModel):

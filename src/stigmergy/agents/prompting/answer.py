@@ -1,0 +1,216 @@
+"""The body of an agent that a language model answers for: asked, read, asked again, and only then believed.
+
+Each reply is journaled under its own key ("model/1", "model/2", …) with what it cost, before it is used. After a crash,
+an orderly stop, a timeout or a failure of the provider the conversation goes on with the replies on record, though
+the prompt of now may differ from theirs; it begins anew only when its outputs were refused.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import cast
+
+from pydantic import BaseModel, JsonValue, TypeAdapter
+
+from stigmergy.agents.agent import Agent
+from stigmergy.agents.call import CallShape, Parameter
+from stigmergy.agents.context import FREE, Context, Price
+from stigmergy.agents.models.errors import BadReply, ModelError, ModelTimeout
+from stigmergy.agents.models.model import Message, Model, Reply, Request, ToolCall
+from stigmergy.agents.prompting.contract import Contract
+from stigmergy.agents.prompting.prompt import CHARACTERS, Ask, PromptParts
+from stigmergy.agents.prompting.tools import Tool, ToolResult, allowed, tools_of
+from stigmergy.blackboard.errors import DefinitionError, PublishError
+from stigmergy.blackboard.events import Failed
+
+_REPLY = TypeAdapter(Reply)
+
+
+def answered(agent: Agent, model: object | None) -> Agent:
+    """The agent, with a model as its body if it has none of its own.
+
+    Args:
+        model: the board's; the agent's own goes before it.
+
+    Raises:
+        DefinitionError: what answers is no model.
+    """
+    own = agent.means.model if agent.means.model is not None else model
+    if agent.means.function is not None or own is None:
+        return agent
+    twin = copy.copy(agent)
+    twin.means = replace(
+        agent.means, function=Answer(agent, _as_model(own)), is_async=True, isolate=None,
+        call=CallShape((Parameter("ctx", "context"),)),
+    )  # fmt: skip
+    return twin
+
+
+def _as_model(value: object) -> Model:
+    if callable(getattr(value, "complete", None)):
+        return cast("Model", value)
+    raise DefinitionError(f"model={value!r} answers no requests. Give an object with estimate() and complete().")
+
+
+class Answer:
+    """A body: it asks a model and gives what the model publishes."""
+
+    def __init__(self, agent: Agent, model: Model) -> None:
+        self.model = model
+        self.ask = agent.means.ask or Ask()
+        self._contract = Contract(agent.outputs)
+        self._schema = self._contract.schema()
+        self._tools = tools_of(agent.means.tools, f'agent "{agent.name}"')
+
+    def first_request(self, ctx: Context) -> Request:
+        """What the model is asked first; without any effect, so that it can be seen before it is sent."""
+        parts = PromptParts(
+            agent=ctx.agent_name, description=ctx.description, phase=ctx.phase, instructions=ctx.instructions,
+            inputs=ctx.artifacts, past=tuple(ctx.past), contract=self._contract.text(), feedback=_refusal(ctx)[1],
+            tokens=self.ask.context_tokens,
+        )  # fmt: skip
+        ask = self.ask
+        return Request(
+            model=self.model.name, messages=tuple(ask.prompt(parts)), output=self._schema,
+            tools=tuple(tool.spec for tool in allowed(self._tools, ctx.tools)),
+            temperature=ask.temperature, max_tokens=ask.max_tokens, seed=ask.seed, options=ask.options,
+        )  # fmt: skip
+
+    async def __call__(self, ctx: Context) -> Sequence[BaseModel]:
+        """Ask until there are outputs that may be published.
+
+        Raises:
+            ModelError: the provider failed, or (`BadReply`) no reply within the limits could be used.
+        """
+        talk = _Talk(ctx, self.model)
+        tools = allowed(self._tools, ctx.tools)
+        request = self.first_request(ctx)
+        useless = rounds = 0
+        while True:
+            reply = await talk.next(request)
+            if reply.finish == "refused":
+                raise BadReply(f"{self.model.name} refuses to answer {ctx.agent_name!r}: {reply.text[:500]}")
+            said = Message(role="assistant", text=reply.text, tool_calls=reply.tool_calls)
+            if reply.tool_calls:
+                rounds += 1
+                more = rounds <= self.ask.rounds
+                problems: tuple[str, ...] = () if more else ("it calls tools again",)
+                answers = [await self._tool(ctx, talk.count, i, c, tools if more else None)
+                           for i, c in enumerate(reply.tool_calls, 1)]  # fmt: skip
+            else:
+                outputs, problems = await self._read(ctx, talk.count, reply)
+                if not problems:
+                    return outputs
+                answers = [Message(role="user", text=_again(problems))]
+            useless += bool(problems)
+            if useless >= self.ask.replies:
+                raise BadReply(
+                    f"{self.model.name} gave {ctx.agent_name!r} no usable reply in {useless}. The last: "
+                    f"{'; '.join(problems)}."
+                )
+            request = request.model_copy(update={"messages": (*request.messages, said, *answers)})
+
+    async def _read(self, ctx: Context, number: int, reply: Reply) -> tuple[Sequence[BaseModel], tuple[str, ...]]:
+        """The outputs in a reply, and what is wrong with it; JSON that had to be repaired is journaled as read."""
+        whole = reply.finish != "length"
+        parsed = self._contract.read(reply.text, repair=whole)
+        if parsed.problems:
+            cut = () if whole else ("it was cut off for its length; be shorter",)
+            return (), parsed.problems + cut
+        if parsed.repaired is not None:
+            repaired = parsed.repaired
+
+            async def repair() -> JsonValue:
+                return repaired
+
+            await ctx.call(f"model/{number}/repaired", repair)
+        problems = []
+        for i, output in enumerate(parsed.outputs):
+            try:
+                ctx.check(output)
+            except PublishError as error:
+                problems.append(f"outputs[{i}]: {error}")
+        return parsed.outputs, tuple(problems)
+
+    async def _tool(self, ctx: Context, number: int, i: int, call: ToolCall, tools: Sequence[Tool] | None) -> Message:
+        """What a tool says, or why it is not run; tools None = none is run any more."""
+        if tools is None:
+            result = ToolResult(text="No more tools may be called. Answer with what you know.", failed=True)
+        elif tool := next((tool for tool in tools if tool.name == call.name), None):
+            result = await ctx.call(f"model/{number}/tool/{i}", tool.run, call.arguments)
+        else:
+            names = ", ".join(tool.name for tool in tools) or "none"
+            result = ToolResult(text=f"There is no tool {call.name!r} for you. You may call: {names}.", failed=True)
+        room = self.ask.tool_tokens * CHARACTERS
+        left = len(result.text) - room
+        text = result.text if left <= 0 else f"{result.text[:room]} … {left:,} characters left out"
+        return Message(role="tool", text=f"Error: {text}" if result.failed else text, tool_call=call.id)
+
+
+@dataclass(slots=True)
+class _Talk:
+    """The replies of one conversation, on record or bought now.
+
+    Attributes:
+        count: the number of the last reply.
+    """
+
+    ctx: Context
+    model: Model
+    count: int = 0
+    _after: int = -1
+
+    def __post_init__(self) -> None:
+        self._after, _ = _refusal(self.ctx)
+        recorded = self.ctx.recorded()
+        while (known := recorded.get(f"model/{self.count + 1}")) is not None and known[0].seq <= self._after:
+            self.count += 1
+
+    async def next(self, request: Request) -> Reply:
+        """The next reply, from the record if it is there."""
+        key = f"model/{self.count + 1}"
+        calling, called = self.ctx.recorded().get(key, (None, None))
+        self.count += 1
+        if called is not None and called.outcome == "done" and calling is not None and calling.seq > self._after:
+            return _REPLY.validate_json(called.payload)
+        estimate = self.model.estimate(request)
+        most = Price(estimate.cost or Decimal(0), estimate.tokens, known=False)
+
+        def price(result: Reply | Exception) -> Price:
+            if isinstance(result, Reply):
+                return Price(most.cost if result.cost is None else result.cost, result.usage.tokens)
+            asked = isinstance(result, ModelTimeout) or not isinstance(result, ModelError)
+            return most if asked else FREE
+
+        async def run() -> Reply:
+            return await self.model.complete(request)
+
+        return await self.ctx.bought(key, self.model.name, run, _REPLY, request=request, estimate=most, price=price)
+
+
+def _refusal(ctx: Context) -> tuple[int, str]:
+    """Where on the log outputs of earlier attempts were last refused, and why; (-1, "") if they never were."""
+    at, why = -1, ctx.feedback
+    for failed in ctx.failures():
+        if _refused(failed):
+            at, why = failed.seq, failed.feedback or (failed.error.message if failed.error is not None else "")
+    return at, why
+
+
+def _refused(failed: Failed) -> bool:
+    """Whether it was the outputs that failed, and not the way to them."""
+    kind = failed.error.type if failed.error is not None else ""
+    return failed.kind == "rejected" or kind in _REFUSALS
+
+
+def _family(error: type[Exception]) -> set[str]:
+    return {error.__name__}.union(*map(_family, error.__subclasses__()))
+
+
+_REFUSALS = _family(PublishError) | {BadReply.__name__}
+
+
+def _again(problems: Sequence[str]) -> str:
+    listed = "\n".join(f"- {problem}" for problem in problems)
+    return f"Your reply cannot be used:\n{listed}\nAnswer again, with the whole JSON object."
