@@ -3,6 +3,7 @@
 from stigmergy.agents.agent import Agent, FunctionAgent
 from stigmergy.agents.builder import AgentBuilder
 from stigmergy.agents.context import Context
+from stigmergy.agents.prompting.prompt import Ask, PromptParts
 from stigmergy.agents.roster import Roster
 from stigmergy.agents.subscribe import ancestor
 from stigmergy.blackboard.artifact import Artifact
@@ -34,6 +35,7 @@ from stigmergy.blackboard.visibility import after, all_of, labelled, private, te
 from stigmergy.board import Blackboard
 from stigmergy.components import (
     Breaker,
+    Budget,
     Completion,
     Consensus,
     Costs,
@@ -72,9 +74,11 @@ __all__ = [
     "AgentBuilder",
     "AnalysisResult",
     "Artifact",
+    "Ask",
     "Blackboard",
     "Breaker",
     "Briefing",
+    "Budget",
     "Cancel",
     "Close",
     "Completion",
@@ -103,6 +107,7 @@ __all__ = [
     "PhaseInstructions",
     "PhaseStatistics",
     "Progress",
+    "PromptParts",
     "Publish",
     "Questions",
     "Recovery",

@@ -24,6 +24,7 @@ from stigmergy.blackboard.errors import CallChanged, DuplicateCall, NotJournalab
 from stigmergy.blackboard.events import Called, Calling, ErrorInfo, Failed
 from stigmergy.blackboard.job import Job
 from stigmergy.blackboard.rows import decode
+from stigmergy.blackboard.running import CHARGE
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -277,7 +278,7 @@ class Context(ContextMark):
         recorded = desk.recorded(job).get(key)
         if recorded is not None and recorded[1] is not None:
             return
-        calling = await desk.calling(job, Calling(key=key, name="charge", digest=digest, cost=exact, tokens=tokens))
+        calling = await desk.calling(job, Calling(key=key, name=CHARGE, digest=digest, cost=exact, tokens=tokens))
         await desk.called(job, calling, Called(activation=job.id, key=key, cost=exact, tokens=tokens))
 
     async def publish(self, payload: BaseModel, /, *, key: str | None = None, tags: Sequence[str] = ()) -> int:

@@ -1,6 +1,7 @@
 """Components: what watches a board and steers it, each a pure fold of the log."""
 
 from stigmergy.components.breaker import Breaker
+from stigmergy.components.budget import Budget
 from stigmergy.components.completion import Completion, WorkflowComplete, every_phase
 from stigmergy.components.consensus import Consensus
 from stigmergy.components.costs import Costs
@@ -13,6 +14,7 @@ from stigmergy.components.voting import Rule, Tally, Vote
 
 __all__ = [
     "Breaker",
+    "Budget",
     "Completion",
     "Consensus",
     "Costs",
