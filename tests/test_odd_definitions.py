@@ -14,8 +14,8 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, computed_field, create_model, field_validator
 
-from stigmergy import Blackboard, Context, Roster, read
-from stigmergy.blackboard.errors import BadType, StigmergyError
+from stigmergy import Blackboard, Context, Limits, Retry, Roster, read
+from stigmergy.blackboard.errors import BadType, DefinitionError, StigmergyError, StoreError
 from tests.boards import A, B, Boards, numbers
 from tests.trouble import one_line
 
@@ -373,3 +373,45 @@ async def test_an_instance_for_a_class_is_named(new_board: Boards) -> None:
         with pytest.raises(BadType) as raised:
             use()
         assert " is no artifact type. Give the class" in str(raised.value) or "Give a class" in str(raised.value)
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Limits(cost=2.0), "Limits(cost=2.0): it is exact money, as a text like"),  # type: ignore[arg-type]
+        (lambda: Limits(cost="much"), "Limits(cost='much'): it is exact money"),
+        (lambda: Limits(cost="-1"), "Limits(cost='-1'): it is exact money"),
+        (lambda: Limits(cost="nan"), "Limits(cost='nan'): it is exact money"),
+        (lambda: Limits(tokens=1.5), "Limits(tokens=1.5): it is a whole number from 0"),  # type: ignore[arg-type]
+        (lambda: Limits(activations=-1), "Limits(activations=-1): it is a whole number from 0, or None"),
+        (lambda: Limits(seconds=float("nan")), "Limits(seconds=nan): it is a number from 0, or None"),
+        (lambda: Retry(attempts=0), "Retry(attempts=0): it is a whole number from 1."),
+        (lambda: Retry(attempts="3"), "Retry(attempts='3'): it is a whole number"),  # type: ignore[arg-type]
+        (lambda: Retry(backoff=-1), "Retry(backoff=-1): it is a number of seconds, from 0."),
+        (lambda: Roster(concurrency=0), "concurrency=0; it is a whole number from 1."),
+        (lambda: Blackboard(concurrency="2"), "concurrency='2'; it is a whole number"),  # type: ignore[arg-type]
+        (lambda: Blackboard(limits={"cost": 2}), 'are none. Give Limits(cost="2.00"'),  # type: ignore[arg-type]
+        (lambda: Blackboard(roster=[by]), "is no Roster. Define the agents on one."),  # type: ignore[arg-type]
+    ],
+)  # fmt: skip
+def test_an_option_that_makes_no_sense_is_refused_where_it_is_written(make: Callable[[], object], text: str) -> None:
+    with pytest.raises(DefinitionError) as raised:
+        make()
+    assert text in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("store", [5, b"run.db", ["run.db"]])
+def test_what_is_no_store_is_refused_at_once(store: Any) -> None:
+    with pytest.raises(StoreError) as raised:
+        Blackboard(store)
+    assert "is no store. Give a file name that ends in .db, a Path, a store, or nothing." in one_line(raised.value)
+
+
+def test_a_roster_says_what_is_on_it() -> None:
+    roster = Roster()
+    roster.agent("worker").consumes(A).body(lambda a: None)
+    assert repr(roster) == "Roster(1 agent, 0 components)"

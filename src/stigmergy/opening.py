@@ -25,6 +25,7 @@ from stigmergy.blackboard.enrolment import enrolments_of
 from stigmergy.blackboard.errors import (
     BoardBroken,
     BoardClosed,
+    DefinitionError,
     UseContext,
     WrongLoop,
 )
@@ -67,6 +68,8 @@ class OpenBoard(Roster, View):
         run: str = DEFAULT_RUN,
     ) -> None:
         base = roster if roster is not None else Roster()
+        if not isinstance(base, Roster):
+            raise DefinitionError(f"roster={base!r} is no Roster. Define the agents on one.")
         super().__init__(
             model=model if model is not None else base.model,
             context=context if context is not None else base.context,

@@ -17,6 +17,7 @@ from stigmergy.blackboard.component import Component
 from stigmergy.blackboard.definitions import AgentSpec, Ancestor, Key, Limits, Retry
 from stigmergy.blackboard.durations import Seconds
 from stigmergy.blackboard.errors import BadComponent, BadSignature, DefinitionError, DuplicateAgent, NotFound
+from stigmergy.blackboard.text import number
 from stigmergy.blackboard.types import TypeTable, type_of
 from stigmergy.blackboard.where import did_you_mean, written_at
 
@@ -46,12 +47,21 @@ class Roster:
     ) -> None:
         self.model = model
         self.context = context
+        at = written_at(here().place)
+        if limits is not None and not isinstance(limits, Limits):
+            raise DefinitionError(f'limits={limits!r} are none. Give Limits(cost="2.00", …).{at}')
         self.limits = limits
         self.concurrency = 8 if concurrency is None else concurrency
+        if not isinstance(self.concurrency, int) or self.concurrency < 1:
+            raise DefinitionError(f"concurrency={concurrency!r}; it is a whole number from 1.{at}")
         self._agents: dict[str, Agent] = {}
         self._components: dict[str, Component[Any]] = {}
         for component in components:
             self.add(component)
+
+    def __repr__(self) -> str:
+        parts = [number(len(self._agents), "agent"), number(len(self._components), "component")]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     @property
     def agents(self) -> tuple[Agent, ...]:

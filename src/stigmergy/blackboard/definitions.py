@@ -5,12 +5,14 @@ Nothing here has a body or does IO; `stigmergy.agents` builds these from signatu
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
+from math import inf
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Visibility
 
 Predicate = Callable[[Any], bool]
@@ -117,6 +119,20 @@ class Output:
     review_by: str = ""
 
 
+def _is_number(value: object, *, whole: bool = False) -> bool:
+    return isinstance(value, int if whole else int | float) and not isinstance(value, bool) and 0 <= value < inf
+
+
+def _is_money(value: object) -> bool:
+    if not isinstance(value, str | int | Decimal) or isinstance(value, bool):
+        return False
+    try:
+        amount = Decimal(value)
+    except InvalidOperation:
+        return False
+    return amount.is_finite() and amount >= 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """How failed attempts are repeated: `attempts` in all, waiting `backoff * 2**n` seconds, at most `cap`.
@@ -134,8 +150,13 @@ class Retry:
     never: tuple[type[BaseException] | str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or self.backoff < 0 or self.cap < 0 or not 0 <= self.jitter <= 1:
-            raise ValueError("Retry needs attempts >= 1, backoff and cap >= 0, and a jitter from 0 to 1")
+        if not _is_number(self.attempts, whole=True) or self.attempts < 1:
+            raise DefinitionError(f"Retry(attempts={self.attempts!r}): it is a whole number from 1.")
+        for name, value in (("backoff", self.backoff), ("cap", self.cap)):
+            if not _is_number(value):
+                raise DefinitionError(f"Retry({name}={value!r}): it is a number of seconds, from 0.")
+        if not _is_number(self.jitter) or self.jitter > 1:
+            raise DefinitionError(f"Retry(jitter={self.jitter!r}): it is a share, from 0 to 1.")
 
     def delay(self, attempt: int, activation: int = 0) -> float:
         """Seconds to wait after the given failed attempt (1 = the first)."""
@@ -172,6 +193,15 @@ class Limits:
     depth: int | None = 1_000
     fan_out: int | None = 1_000
     payload_bytes: int | None = 4_000_000
+
+    def __post_init__(self) -> None:
+        if self.cost is not None and not _is_money(self.cost):
+            raise DefinitionError(f'Limits(cost={self.cost!r}): it is exact money, as a text like "2.00" or a Decimal.')
+        for name in ("tokens", "seconds", "activations", "depth", "fan_out", "payload_bytes"):
+            value = getattr(self, name)
+            if value is not None and not _is_number(value, whole=name != "seconds"):
+                number = "number" if name == "seconds" else "whole number"
+                raise DefinitionError(f"Limits({name}={value!r}): it is a {number} from 0, or None for no limit.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stigmergy.blackboard.errors import StoreLooksLikeModel
+from stigmergy.blackboard.errors import StoreError, StoreLooksLikeModel
 from stigmergy.blackboard.stores.base import Store
 from stigmergy.blackboard.stores.memory import MemoryStore
 from stigmergy.blackboard.stores.sqlite import Durability, SQLiteStore
@@ -19,6 +19,7 @@ def store_for(value: "str | Path | Store | None", durability: Durability = "full
 
     Raises:
         StoreLooksLikeModel: a string that is no such file name.
+        StoreError: something else that is no store.
     """
     if value is None or value == ":memory:":
         return MemoryStore()
@@ -28,4 +29,8 @@ def store_for(value: "str | Path | Store | None", durability: Durability = "full
                 f'"{value}" is not a board file (.db, .sqlite, or a Path). A model goes to model=.'
             )
         value = Path(value)
-    return SQLiteStore(value, durability) if isinstance(value, Path) else value
+    if isinstance(value, Path):
+        return SQLiteStore(value, durability)
+    if not hasattr(value, "append_now"):
+        raise StoreError(f"{value!r} is no store. Give a file name that ends in .db, a Path, a store, or nothing.")
+    return value
