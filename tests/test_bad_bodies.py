@@ -220,6 +220,18 @@ async def test_whatever_a_body_raises_is_its_own_dead_letter(
     assert str(again.report())
 
 
+async def test_an_exception_whose_traceback_cannot_be_written_is_recorded_without(new_board: Boards) -> None:
+    async def body(a: A) -> None:
+        error = SyntaxError("made by hand")
+        error.text, error.lineno = 5, 1  # type: ignore[assignment]
+        raise error
+
+    dead = await the_dead_letter(with_a_bad_one(new_board(), body))
+    assert dead.error is not None
+    assert (dead.error.type, dead.error.message[:12]) == ("SyntaxError", "made by hand")
+    assert dead.error.traceback == "its traceback cannot be written (AttributeError)"
+
+
 async def test_a_body_that_never_stops_calling_itself_is_a_dead_letter(new_board: Boards) -> None:
     async def body(a: A) -> Any:
         return await body(a)

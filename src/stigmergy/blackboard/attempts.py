@@ -176,14 +176,17 @@ class Attempts:
             return owner.decider.fail(id, fence, info, seconds, now, ONCE, "interrupted")
         if isinstance(error, BudgetSpent):
             return owner.decider.park(id, fence, ErrorInfo.of(error), seconds, now)
-        trace = (
-            ""
-            if isinstance(error, StigmergyError)
-            else "".join(part[-4_000:] for part in format_exception(error))[-8_000:]
-        )
-        info = ErrorInfo.of(error, trace)
+        info = ErrorInfo.of(error, "" if isinstance(error, StigmergyError) else _trace(error))
         info.retryable = is_retryable(error, spec.retry.never)
         return owner.decider.fail(id, fence, info, seconds, now, spec.retry)
+
+
+def _trace(error: BaseException) -> str:
+    """The traceback, of which a long message leaves something; writing it asks the error for all sorts of things."""
+    try:
+        return "".join(part[-4_000:] for part in format_exception(error))[-8_000:]
+    except Exception as broken:  # noqa: BLE001  what cannot be written is still to be recorded
+        return f"its traceback cannot be written ({type(broken).__name__})"
 
 
 @coroutine
