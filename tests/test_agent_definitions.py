@@ -29,7 +29,7 @@ from stigmergy.blackboard.errors import (
     UnknownField,
 )
 from stigmergy.blackboard.fingerprints import fingerprint, shape
-from stigmergy.blackboard.visibility import labelled, private
+from stigmergy.blackboard.visibility import after, labelled, private
 from tests import quoted_signatures
 
 
@@ -461,6 +461,9 @@ def test_a_wrong_filter_names_agent_type_field_and_line(roster: Roster) -> None:
         ((Order, Payment), {"optional": [Stock]}, "optional type Stock must be listed once"),
         ((Order, Payment), {"optional": [Order, Payment]}, "must not be optional"),
         ((Order, Payment), {"groups": 2, "optional": [Payment]}, "complete groups only"),
+        ((Order,), {"max_waiting": 3}, "max_waiting= has no meaning"),
+        ((Order, Payment), {"max_waiting": 0}, "max_waiting=0"),
+        ((Order,), {"batch": 5, "max_waiting": 3}, "max_waiting=3 is too little for the 5 artifacts of one activation"),
         ((Order, Payment), {"scope": "world"}, "scope='world' is not one of run, board"),
         ((Order,), {"since": "ever"}, "since='ever' is not one of now, start"),
         ((BaseModel,), {}, "BaseModel is no artifact type"),
@@ -478,17 +481,21 @@ def test_options_of_publishes_reach_the_output(roster: Roster) -> None:
     builder = roster.agent("a").publishes(
         Order, visibility=private("b"), tags=["x", "y"], fan_out=(1, 3), where={"n": 1}
     )
-    builder.publishes(Note, fan_out=2)
+    builder.publishes(Note, fan_out=2, review_by=roster.agent("reviewer"))
     order, note = builder.outputs
     assert (order.visibility, order.tags, order.fan_out) == (private("b"), ("x", "y"), (1, 3))
     assert order.where.equals == (("n", (1,)),)
-    assert note.fan_out == (2, 2)
+    assert (note.fan_out, order.review_by, note.review_by) == ((2, 2), "", "reviewer")
 
 
 def test_a_publishes_that_cannot_work_is_refused(roster: Roster) -> None:
     builder = roster.agent("a").publishes(Shipment)
     with pytest.raises(DefinitionError, match="need exactly one type"):
         builder.publishes(Order, Note, tags="x")  # type: ignore[call-overload]
+    with pytest.raises(DefinitionError, match="need exactly one type"):
+        builder.publishes(Order, Note, review_by="x")  # type: ignore[call-overload]
+    with pytest.raises(DefinitionError, match=r"Order is to be reviewed and delayed by after\(\)"):
+        builder.publishes(Order, review_by="x", visibility=after(5))
     with pytest.raises(DefinitionError, match="publishes Shipment twice"):
         builder.publishes(Shipment, visibility=labelled("x"))
     with pytest.raises(DefinitionError, match=r"fan_out=\(3, 1\) for Order cannot be met"):

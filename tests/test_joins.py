@@ -351,3 +351,22 @@ async def test_a_join_takes_the_highest_priority_of_its_inputs(new_board: Boards
     await board.publish(B(n=1), priority="low")
     await board.run_until_idle()
     assert order == [1, 0]
+
+
+# -- too many ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decorated", [False, True])
+async def test_beyond_max_waiting_the_oldest_expires_and_the_report_says_so(new_board: Boards, decorated: bool) -> None:
+    board = new_board()
+    if decorated:
+        board.agent(by="key", max_waiting=2)(pair)
+    else:
+        board.agent("pair").consumes(A, B, by="key", max_waiting=2).publishes(Pair).body(pair)
+    await board.publish_many([A(n=n, key=str(n)) for n in range(4)])
+    await board.publish_many([B(n=n, key=str(n)) for n in (0, 3)])
+    report = await board.run_until_idle()
+    assert board.artifacts(Pair).payloads == [Pair(a=3, b=3)]
+    [aside] = report.put_aside
+    assert (aside.outcome, aside.count, aside.subject) == ("expired", 3, "pair")
+    assert "the oldest inputs, as too many waited" in str(report)

@@ -506,6 +506,31 @@ async def test_a_component_that_comes_late_finds_what_is_held_for_it(new_board: 
     assert [a.id for a in board.artifacts(A)] == [held.id]
 
 
+@pytest.mark.parametrize("decorated", [False, True])
+async def test_what_an_agent_publishes_may_be_reviewed_before_anybody_takes_it(
+    new_board: Boards, decorated: bool
+) -> None:
+    board = new_board(components=[Desk()])
+    taken: list[int] = []
+    given = reviewing(board)
+
+    async def author(b: B) -> A:
+        return A(n=b.n)
+
+    async def reader(a: A) -> None:
+        taken.append(a.n)
+        assert given == [7], "it was not reviewed before"
+
+    if decorated:
+        board.agent(review_by="reviewer")(author)
+    else:
+        board.agent("author").consumes(B).publishes(A, review_by="reviewer").body(author)
+    board.agent("reader").consumes(A).body(reader)
+    await board.publish(B(n=7))
+    assert (await board.run_until_idle()).ok
+    assert (given, taken) == ([7], [7])
+
+
 async def test_a_held_artifact_is_in_nobodys_context_but_its_reviewers(new_board: Boards) -> None:
     provider = EverythingThereIs()
     board = new_board(context=provider)

@@ -70,7 +70,12 @@ named.consumes(Order, where=[{"n": {1, 2}}, lambda order: order.n > 1])
 named.consumes(Order, where=lambda order: order.zzz)  # type: ignore[attr-defined]
 named.consumes(Order, within=1)  # type: ignore[call-overload]
 named.consumes(Order, Payment, by=lambda x: x.paid)  # type: ignore[union-attr]
+named.consumes(Order, max_waiting=5)  # type: ignore[call-overload]
+named.consumes(Order, batch=2, max_waiting=5)
+named.consumes(Order, Payment, max_waiting=5)
 named.publishes(Shipment, fan_out=(1, 3), where=lambda shipment: shipment.order_id != "")
+named.publishes(Shipment, review_by=named)
+named.publishes(Shipment, Payment, review_by="reviewer")  # type: ignore[call-overload]
 
 
 # -- and a body must fit ---------------------------------------------------------------------------------------------

@@ -17,11 +17,12 @@ from stigmergy.agents.signature import ContextMark, Models, read_signature
 from stigmergy.agents.subscribe import Batching, Grouping, Joining, Producers, Reading, Wanted, Within, subscription
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import ContextProvider
-from stigmergy.blackboard.definitions import AgentSpec, Key, Output, Retry
+from stigmergy.blackboard.definitions import MAX_WAITING, AgentSpec, Key, Output, Retry
 from stigmergy.blackboard.durations import Seconds
 from stigmergy.blackboard.errors import BadSignature, DefinitionError, NoBody
 from stigmergy.blackboard.events import Visibility
 from stigmergy.blackboard.types import type_of
+from stigmergy.blackboard.visibility import Named
 from stigmergy.blackboard.where import Filter, written_at
 
 T = TypeVar("T")
@@ -163,6 +164,7 @@ class AgentBuilder(Agent, Generic[Out, *In]):
         within: Within | None = None,
         window: int | None = None,
         groups: int = 1,
+        max_waiting: int = MAX_WAITING,
         scope: Literal["run", "board"] = "run",
         optional: Collection[type[BaseModel]] = (),
     ) -> Any:
@@ -179,13 +181,16 @@ class AgentBuilder(Agent, Generic[Out, *In]):
             within: seconds, or a `timedelta`, that an artifact waits for the rest; "idle" = until nothing else can run.
             window: expire an artifact when more than this many later ones have entered.
             groups: the body gets a list of so many complete sets, as tuples.
+            max_waiting: how many artifacts may wait here; when one more comes, the oldest expires, as the report says.
             scope: "run" keeps runs apart; "board" mixes them.
             optional: of these types, none need be there when `within` passes; the body gets None.
 
         Raises:
             UnknownField, BadFilter, BadType, DefinitionError: it cannot work as written.
         """
-        wanted = Wanted(types, where, producer, tags, since, batch, by, within, window, groups, scope, optional)
+        wanted = Wanted(
+            types, where, producer, tags, since, batch, by, within, window, groups, max_waiting, scope, optional
+        )
         made = subscription(wanted, f"{self.name}/{len(self.subscriptions)}", self._subject, here().place)
         self._with(replace(self.spec, subscriptions=(*self.subscriptions, made)))
         self._declared += (types,)
@@ -208,6 +213,7 @@ class AgentBuilder(Agent, Generic[Out, *In]):
         tags: str | Iterable[str] = (),
         fan_out: int | tuple[int, int] | None = None,
         where: Filter[Any] | None = None,
+        review_by: str | Named = "",
     ) -> Any:
         """Allow these types as outputs; again = adds. Options need exactly one type.
 
@@ -216,16 +222,19 @@ class AgentBuilder(Agent, Generic[Out, *In]):
             tags: every such artifact gets these.
             fan_out: how many of this type one activation must publish, or (least, most).
             where: outputs that do not pass are left out.
+            review_by: held until a component releases it; only this agent, or component, is offered it before.
 
         Raises:
             UnknownField, BadFilter, BadType, DefinitionError: it cannot work as written.
         """
         place = here().place
-        if len(types) != 1 and (visibility is not None or tags or fan_out is not None or where is not None):
+        optioned = visibility is not None or tags or fan_out is not None or where is not None or review_by
+        if len(types) != 1 and optioned:
             text = f"{self._subject}: options of .publishes() need exactly one type. Write one call per type."
             raise DefinitionError(text + written_at(place))
         made = tuple(
-            output(model, visibility, tags, fan_out, where, subject=self._subject, place=place) for model in types
+            output(model, visibility, tags, fan_out, where, review_by, subject=self._subject, place=place)
+            for model in types
         )
         declared = [each.type_name for each in (*self.outputs, *made)]
         twice = next((name for name in declared if declared.count(name) > 1), None)

@@ -15,6 +15,7 @@ from stigmergy.agents.signature import Models, Signature, read_signature
 from stigmergy.agents.subscribe import BATCH, Wanted, subscription
 from stigmergy.blackboard.definitions import AgentSpec
 from stigmergy.blackboard.errors import BadSignature
+from stigmergy.blackboard.visibility import Named
 from stigmergy.blackboard.where import written_at
 
 P = ParamSpec("P")
@@ -22,13 +23,14 @@ R = TypeVar("R")
 
 
 def decorated(
-    function: Callable[P, R], spec: AgentSpec, means: Means, origin: Origin, wanted: Wanted
+    function: Callable[P, R], spec: AgentSpec, means: Means, origin: Origin, wanted: Wanted, review_by: str | Named = ""
 ) -> FunctionAgent[P, R]:
     """The agent that a function describes.
 
     Args:
         spec: all but what is consumed and published.
-        wanted: `by`, `within` and `batch` as given; the types come from the signature.
+        wanted: `by`, `within`, `batch` and `max_waiting` as given; the types come from the signature.
+        review_by: who reviews all that it publishes.
 
     Raises:
         BadSignature: a parameter or the return annotation does not say which artifacts are meant.
@@ -48,7 +50,7 @@ def decorated(
         said = replace(wanted, types=types, optional=optional)
         subscriptions.append(subscription(said, f"{spec.name}/{i}", subject, place))
     call = call_shape(signature, subscriptions, declared, subject=subject, place=place)
-    spec = replace(spec, subscriptions=tuple(subscriptions), outputs=plain_outputs(outputs))
+    spec = replace(spec, subscriptions=tuple(subscriptions), outputs=plain_outputs(outputs, review_by))
     return FunctionAgent(spec, replace(means, call=call, is_async=signature.is_async), origin, function)
 
 

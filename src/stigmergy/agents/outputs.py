@@ -10,6 +10,7 @@ from stigmergy.blackboard.definitions import Output
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Visibility
 from stigmergy.blackboard.types import type_of
+from stigmergy.blackboard.visibility import Named
 from stigmergy.blackboard.where import Filter, parse_where, written_at
 
 T = TypeVar("T")
@@ -23,17 +24,20 @@ class Publishing(TypedDict, Generic[T], total=False):
         tags: every such artifact gets these.
         fan_out: how many of this type one activation must publish, or (least, most).
         where: outputs that do not pass are left out.
+        review_by: held until a component releases it; only this agent, or component, is offered it before.
     """
 
     visibility: Visibility | None
     tags: str | Iterable[str]
     fan_out: int | tuple[int, int] | None
     where: Filter[T] | None
+    review_by: str | Named
 
 
-def plain_outputs(models: Sequence[type[BaseModel]]) -> tuple[Output, ...]:
-    """These types, without options."""
-    return tuple(Output(type_of(model).name, model) for model in models)
+def plain_outputs(models: Sequence[type[BaseModel]], review_by: str | Named = "") -> tuple[Output, ...]:
+    """These types, without other options."""
+    reviewer = _name(review_by)
+    return tuple(Output(type_of(model).name, model, review_by=reviewer) for model in models)
 
 
 def output(
@@ -42,6 +46,7 @@ def output(
     tags: str | Iterable[str],
     fan_out: int | tuple[int, int] | None,
     where: Filter[Any] | None,
+    review_by: str | Named = "",
     *,
     subject: str,
     place: str,
@@ -60,5 +65,12 @@ def output(
     if least_most is not None and not 0 <= least_most[0] <= least_most[1]:
         way_out = "Give a number, or (least, most)."
         raise DefinitionError(f"{subject}: fan_out={fan_out!r} for {model.__name__} cannot be met. {way_out}{at}")
+    if review_by and visibility is not None and visibility.after:
+        text = f"{subject}: {model.__name__} is to be reviewed and delayed by after(). A review is a delay already"
+        raise DefinitionError(f"{text}: leave one of them out.{at}")
     filtered = parse_where(model, where, subject, place)
-    return Output(type_of(model).name, model, visibility, names(tags), least_most, filtered)
+    return Output(type_of(model).name, model, visibility, names(tags), least_most, filtered, _name(review_by))
+
+
+def _name(reviewer: str | Named) -> str:
+    return reviewer if isinstance(reviewer, str) else reviewer.name

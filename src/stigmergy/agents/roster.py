@@ -14,11 +14,12 @@ from stigmergy.agents.decorated import decorated
 from stigmergy.agents.subscribe import Wanted, Within, names
 from stigmergy.blackboard.briefing import ContextProvider
 from stigmergy.blackboard.component import Component
-from stigmergy.blackboard.definitions import AgentSpec, Ancestor, Key, Limits, Retry
+from stigmergy.blackboard.definitions import MAX_WAITING, AgentSpec, Ancestor, Key, Limits, Retry
 from stigmergy.blackboard.durations import Seconds
 from stigmergy.blackboard.errors import BadComponent, BadSignature, DefinitionError, DuplicateAgent, NotFound
 from stigmergy.blackboard.text import number
 from stigmergy.blackboard.types import TypeTable, type_of
+from stigmergy.blackboard.visibility import Named
 from stigmergy.blackboard.where import did_you_mean, written_at
 
 P = ParamSpec("P")
@@ -141,6 +142,8 @@ class Roster:
         by: str | Callable[[Any], object] | Ancestor | None = None,
         within: Within | None = None,
         batch: int | None = None,
+        max_waiting: int = MAX_WAITING,
+        review_by: str | Named = "",
         self_trigger: bool = False,
         pure: bool = False,
         isolate: Isolate | None = None,
@@ -155,7 +158,8 @@ class Roster:
             name: the function's name unless given.
             model: what a body asks through its context, instead of the board's model.
             retry, timeout, concurrency: its limits; see `AgentBuilder.limits`.
-            by, within, batch: how several inputs are waited for; see `AgentBuilder.consumes`.
+            by, within, batch, max_waiting: how several inputs are waited for; see `AgentBuilder.consumes`.
+            review_by: who reviews all that it publishes; see `AgentBuilder.publishes`.
             self_trigger: it may consume what it publishes itself.
             pure: its body has no effect outside `ctx.call`.
             isolate: "process" for a body that can be killed.
@@ -191,6 +195,8 @@ class Roster:
         by: Key | None = None,
         within: Within | None = None,
         batch: int | None = None,
+        max_waiting: int = MAX_WAITING,
+        review_by: str | Named = "",
         self_trigger: bool = False,
         pure: bool = False,
         isolate: Isolate | None = None,
@@ -216,8 +222,8 @@ class Roster:
             )
             spec = limited(spec, place, concurrency=concurrency, timeout=timeout, retry=retry)
             means = Means(model=model, isolate=isolated(isolate, f'agent "{given}"', place))
-            wanted = Wanted((), by=by, within=within, batch=batch)
-            agent = decorated(function, spec, means, origin, wanted)
+            wanted = Wanted((), by=by, within=within, batch=batch, max_waiting=max_waiting)
+            agent = decorated(function, spec, means, origin, wanted, review_by)
             self._register(agent)
             return agent
 

@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, Required, TypedDict, TypeVar
 
 from pydantic import BaseModel
 
-from stigmergy.blackboard.definitions import Ancestor, Key, Slot, Subscription
+from stigmergy.blackboard.definitions import MAX_WAITING, Ancestor, Key, Slot, Subscription
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import BadSignature, DefinitionError
 from stigmergy.blackboard.types import type_of
@@ -42,6 +42,7 @@ class Joining(Reading[T], Generic[T], total=False):
         by: what must be equal among them: a field name, a function of the payload, or `ancestor(T)`.
         within: seconds an artifact waits for the rest; "idle" = until nothing else can run.
         window: expire an artifact when more than this many later ones have entered.
+        max_waiting: how many artifacts may wait here; beyond that the oldest expires, which is on the report.
         scope: "run" keeps runs apart; "board" mixes them.
         optional: of these types, none need be there when `within` passes.
     """
@@ -49,6 +50,7 @@ class Joining(Reading[T], Generic[T], total=False):
     by: str | Callable[[T], object] | Ancestor | None
     within: Within | None
     window: int | None
+    max_waiting: int
     scope: Literal["run", "board"]
     optional: Collection[type[BaseModel]]
 
@@ -59,6 +61,7 @@ class Batching(Reading[T], Generic[T], total=False):
     batch: Required[int]
     by: str | Callable[[T], object] | Ancestor | None
     within: Within | None
+    max_waiting: int
     scope: Literal["run", "board"]
 
 
@@ -87,6 +90,7 @@ class Wanted:
     within: Within | None = None
     window: int | None = None
     groups: int = 1
+    max_waiting: int = MAX_WAITING
     scope: Literal["run", "board"] = "run"
     optional: Collection[type[BaseModel]] = ()
 
@@ -125,6 +129,7 @@ def subscription(wanted: Wanted, name: str, subject: str, place: str) -> Subscri
         scope=wanted.scope,
         batch=wanted.batch is not None,
         since=wanted.since,
+        max_waiting=wanted.max_waiting,
     )
 
 
@@ -147,19 +152,25 @@ def _check(wanted: Wanted, subject: str, at: str) -> None:
         type_of(model)
     several = len(types) > 1
     if wanted.batch is not None and (several or wanted.groups > 1 or wanted.optional or wanted.window):
-        raise DefinitionError(f"{subject}: batch= takes one type and only by=, within= and scope= beside it.{at}")
+        beside = "by=, within=, max_waiting= and scope="
+        raise DefinitionError(f"{subject}: batch= takes one type and only {beside} beside it.{at}")
     if not several and wanted.batch is None:
         useless = [name for name in ("by", "within", "window", "optional") if getattr(wanted, name)]
         useless += ["groups"] if wanted.groups != 1 else []
+        useless += ["max_waiting"] if wanted.max_waiting != MAX_WAITING else []
         if useless:
             way_out = "List the types it waits for, or give batch="
             raise DefinitionError(f"{subject}: {useless[0]}= has no meaning for one artifact alone. {way_out}.{at}")
     if not (wanted.by is None or isinstance(wanted.by, str | Ancestor) or callable(wanted.by)):
         raise DefinitionError(f"{subject}: by={wanted.by!r}; it is a field name, a function or ancestor(T).{at}")
-    for name in ("batch", "window", "groups"):
+    for name in ("batch", "window", "groups", "max_waiting"):
         count = getattr(wanted, name)
-        if count is not None and (not isinstance(count, int) or count < 1):
+        if (count is not None or name == "max_waiting") and (not isinstance(count, int) or count < 1):
             raise DefinitionError(f"{subject}: {name}={count!r}; it is a whole number from 1.{at}")
+    needed = (wanted.batch or len(types) - len(wanted.optional)) * wanted.groups
+    if needed > wanted.max_waiting + 1:  # the last one need not wait
+        text = f"{subject}: max_waiting={wanted.max_waiting} is too little for the {needed} artifacts of one activation"
+        raise DefinitionError(f"{text}, so nothing would ever run. Raise it.{at}")
     if wanted.groups > 1 and wanted.optional:
         raise DefinitionError(f"{subject}: groups= takes complete groups only, so no type can be optional.{at}")
     for model in wanted.optional:

@@ -17,6 +17,8 @@ from stigmergy.blackboard.events import Visibility
 
 Predicate = Callable[[Any], bool]
 """An opaque test on a typed payload; it must not change it."""
+MAX_WAITING = 10_000
+"""Artifacts that may wait in one subscription, unless it says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Subscription:
         scope: "run" keeps runs apart; "board" mixes them.
         batch: the slot takes up to `count` artifacts and the body gets a list.
         since: "start" offers what was published before the agent was first enrolled.
+        max_waiting: how many artifacts may wait; when one more comes, the oldest expires.
     """
 
     id: str
@@ -92,7 +95,7 @@ class Subscription:
     scope: Literal["run", "board"] = "run"
     batch: bool = False
     since: Literal["now", "start"] = "now"
-    max_waiting: int = 10_000
+    max_waiting: int = MAX_WAITING
 
     @property
     def single(self) -> bool:
