@@ -38,6 +38,7 @@ from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.component import ActivationRequest
 from stigmergy.blackboard.divergence import Divergence
+from stigmergy.blackboard.errors import CallRefused
 from stigmergy.blackboard.events import Event
 from stigmergy.blackboard.playback import Playback
 from stigmergy.blackboard.rows import encode
@@ -190,6 +191,51 @@ async def test_a_board_whose_process_died_is_replayed_with_its_suspects(file_boa
     found = replay(other, roster)
     assert found.ok, str(found)
     assert found.events < other.last, "positions were skipped after the crash"
+
+
+class Till(Component[int]):
+    """Counts; its first version breaks when it is asked about an effect."""
+
+    observes = (A,)
+
+    def __init__(self, version: int) -> None:
+        self.version = version  # type: ignore[misc]  # two versions of one class in one file
+
+    def start(self) -> int:
+        return 0
+
+    def step(self, state: int, seen: Seen, /) -> int:
+        return state + 1
+
+    def admit(self, state: int, request: cp.ActivationRequest | cp.CallRequest, /) -> cp.Admission:
+        if self.version == 1 and isinstance(request, cp.CallRequest):
+            raise ZeroDivisionError("it broke")
+        return cp.ADMIT
+
+
+def shop(version: int) -> Roster:
+    roster = Roster(components=[Till(version)])
+
+    @roster.agent
+    async def caller(a: A, ctx: Context) -> B:
+        try:
+            return B(n=await ctx.call("effect", lambda: 1))
+        except CallRefused:
+            return B(n=0)
+
+    return roster
+
+
+async def test_a_component_that_was_mended_is_replayed_as_it_was_in_and_out_of_service(new_board: Boards) -> None:
+    board = new_board(shop(1))
+    await board.publish(A())
+    assert (await board.run_until_idle()).reason == "component_failed"
+    board = await new_board.reopened(board, shop(2))
+    await board.publish(A())
+    assert (await board.run_until_idle()).reason == "idle"
+    assert [b.n for b in board.artifacts(B).payloads] == [0, 1]
+    found = replay(board, shop(2))
+    assert found.ok, str(found)
 
 
 class Faithful(Simulation):
