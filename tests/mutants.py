@@ -118,7 +118,7 @@ CORE = (
     Mutant("a guard that broke lets everybody pass", rewrite(
         Running, "_admission", 'return cp.Deny("the component failed, so nothing is admitted")', "return cp.ADMIT")),
     Mutant("a mended component stays out of service", rewrite(
-        Observers, "recall", "if fault.fingerprint == self.versions.get(fault.component):", "if True:")),
+        Observers, "recall", "if fault.fingerprint in (\"\", self.versions.get(fault.component)):", "if True:")),
     # -- offers and places ----------------------------------------------------------------------------------------
     Mutant("the surplus of a join is dropped", drop_surplus),
     Mutant("nothing expires", rewrite(

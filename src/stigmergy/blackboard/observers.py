@@ -126,8 +126,8 @@ class Observers:
             self.faulted.add(name)
 
     def recall(self, fault: Faulted) -> None:
-        """Heed a fault that is on the log, if it is of the version that is here: another one may do better."""
-        if fault.fingerprint == self.versions.get(fault.component):
+        """Heed a fault that is on the log, if it is of the version that is here (or it does not say of which)."""
+        if fault.fingerprint in ("", self.versions.get(fault.component)):
             self.fault(fault.component)
             self.unrecorded.pop(fault.component, None)
 

@@ -332,7 +332,8 @@ class State:
     @property
     def faulted(self) -> list[str]:
         """The components that take part and are out of service: this version of them has raised."""
-        return [c for c, by in self.faults.items() if c not in self.absent and self.fingerprints.get(c, "") in by]
+        here = {c: by for c, by in self.faults.items() if c not in self.absent}
+        return [c for c, by in here.items() if "" in by or self.fingerprints.get(c, "") in by]
 
     def _idled(self, e: ev.Idled) -> None:
         self.quiet = True
