@@ -71,6 +71,8 @@ class UnknownPrice(ModelError):
 class BadReply(ModelError):
     """What the model wrote cannot be used, and asking again within the limits did not help."""
 
+    retryable = True
+
 
 class ScriptEnded(ModelError):
     """A scripted model was asked more often than it has replies."""
