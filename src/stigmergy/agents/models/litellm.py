@@ -104,7 +104,9 @@ class LiteLLM:
                 "tokens, or allow_unpriced=True."
             )
         if self._litellm is None:
-            self._litellm = await anyio.to_thread.run_sync(_import_litellm, abandon_on_cancel=True)
+            self._litellm = self._of_some_provider(
+                await anyio.to_thread.run_sync(_import_litellm, abandon_on_cancel=True)
+            )
         sent = wire(request, self.name, schemas=self._schemas)
         try:
             async with asyncio.timeout(self._timeout):
@@ -117,14 +119,17 @@ class LiteLLM:
             raise self._failure(error) from error
         return self._reply(sent, answer)
 
-    async def _ask(self, sent: dict[str, Any], on_token: OnToken | None) -> Answer:
+    def _of_some_provider(self, litellm: Any) -> Any:
         try:
-            self._litellm.get_llm_provider(self.name, api_base=self._api_base)
-        except self._litellm.BadRequestError as error:
+            litellm.get_llm_provider(self.name, api_base=self._api_base)
+        except litellm.BadRequestError as error:
             raise ModelMissing(
                 f"{self.name}: names no provider that litellm knows. Write it as in openai/gpt-4.1; a local server is "
                 "openai/NAME with api_base=."
             ) from error
+        return litellm
+
+    async def _ask(self, sent: dict[str, Any], on_token: OnToken | None) -> Answer:
         options: dict[str, Any] = {
             "api_base": self._api_base, "api_key": self._key, "timeout": self._timeout,
             "max_retries": 0, "num_retries": 0,
