@@ -19,10 +19,10 @@ from stigmergy import (
     ValidationResult,
     WorkDiscovery,
 )
-from stigmergy.agents.models.errors import BadReply, RateLimited
+from stigmergy.agents.models.errors import BadModel, BadReply, RateLimited
 from stigmergy.agents.models.model import Reply, Request
 from stigmergy.agents.prompting.prompt import Ask
-from stigmergy.blackboard.errors import DefinitionError, NoBody
+from stigmergy.blackboard.errors import NoBody
 from stigmergy.blackboard.events import Called, Calling, Failed
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C, numbers
@@ -72,7 +72,7 @@ async def test_without_body_and_model_the_first_verb_says_what_is_missing(new_bo
         NoBody, match=r'^agent "thinker" has neither a body nor a model\. Give Blackboard\(model=\.\.\.\)'
     ):
         await with_thinker(new_board()).publish(A())
-    with pytest.raises(DefinitionError, match="answers no requests"):
+    with pytest.raises(BadModel, match="is no model"):
         await with_thinker(new_board(model=object())).publish(A())
 
 

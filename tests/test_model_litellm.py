@@ -12,6 +12,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
+from stigmergy import Blackboard, Retry
 from stigmergy.agents.models import litellm as adapter
 from stigmergy.agents.models.chat import MAX_TEXT
 from stigmergy.agents.models.errors import (
@@ -30,6 +31,7 @@ from stigmergy.agents.models.litellm import LiteLLM
 from stigmergy.agents.models.model import Message, OutputSchema, Reply, Request, ToolCall, ToolSpec, Usage
 from stigmergy.agents.models.price import Price
 from stigmergy.testing.network import NetworkRefused
+from tests.boards import A, B
 from tests.chat_server import (
     Behaviour,
     ChatServer,
@@ -209,11 +211,21 @@ async def test_every_failure_is_of_its_kind_and_is_not_tried_again_in_secret(
     assert "litellm" not in str(error)
 
 
+@both_ways
+@pytest.mark.parametrize(
+    ("behaviour", "charged"),
+    [(reset, True), (never, True), (raw("null"), True), (raw("{}"), True), (fail(429), False), (fail(500), False)],
+)
+async def test_what_may_have_been_paid_for_says_so(behaviour: Behaviour, charged: bool, streams: bool) -> None:
+    assert (await ask(behaviour, streams=streams, timeout=0.5)).charged == charged
+
+
 @pytest.mark.parametrize("behaviour", [break_off, reset_in_the_middle])
 async def test_a_stream_that_broke_off_is_no_answer(behaviour: Behaviour) -> None:
     error = await ask(behaviour, streams=True)
     assert type(error) is ProviderFailed
     assert "broke off after 6 characters" in str(error)
+    assert error.charged
 
 
 @both_ways
@@ -291,6 +303,7 @@ async def test_nobody_at_the_address_is_unreachable() -> None:
     with pytest.raises(ModelUnreachable, match="nobody answers there") as failed:
         await model.complete(ASKING)
     assert failed.value.retryable
+    assert not failed.value.charged
 
 
 async def test_a_missing_key_names_the_variable_to_set(monkeypatch: pytest.MonkeyPatch, real_models: None) -> None:
@@ -398,6 +411,19 @@ async def test_fifty_at_once_get_their_own_answers_at_the_exact_cost() -> None:
         assert len(server.asked) == 50
     assert {n: reply.text for n, reply in replies.items()} == {n: f"QUESTION {n}" for n in range(50)}
     assert sum(reply.cost or 0 for reply in replies.values()) == 50 * Decimal("0.000062")
+
+
+async def test_it_answers_for_an_agent_and_the_report_has_the_exact_cost() -> None:
+    answer = json.dumps({"outputs": [{"type": "B", "payload": {"n": 3}}]})
+    async with ChatServer([fail(503), say("let me think"), say(answer)]) as server:
+        board = Blackboard(model=at(server))
+        board.agent("thinker").limits(retry=Retry(attempts=2, backoff=0)).consumes(A).publishes(B)
+        await board.publish(A(n=1))
+        report = await board.run_until_idle()
+        assert report.ok
+        assert len(server.asked) == 3
+    assert board.artifacts(B).payloads == [B(n=3)]
+    assert (report.cost, report.tokens) == (2 * Decimal("0.000062"), 32)
 
 
 IMPORTED = """

@@ -4,9 +4,11 @@ import anyio
 import pytest
 from pydantic import BaseModel
 
+from stigmergy import Blackboard
 from stigmergy.agents.models.errors import RateLimited, ScriptEnded
 from stigmergy.agents.models.model import Estimate, Message, Reply, Request, ToolCall, Usage
 from stigmergy.agents.models.scripted import Scripted
+from tests.boards import A
 
 pytestmark = pytest.mark.anyio
 
@@ -22,18 +24,24 @@ def asking(text: str) -> Request:
 async def test_a_list_is_answered_in_order_whatever_kind_its_replies_are() -> None:
     call = ToolCall(id="1", name="look", arguments="{}")
     whole = Reply(text="whole", usage=Usage(input=3, output=4))
-    model = Scripted(["text", Verdict(good=True), whole, call, [call, call], RateLimited("slow down", retry_after=2)])
-    got = [await model.complete(asking(str(n))) for n in range(5)]
+    model = Scripted(
+        ["text", Verdict(good=True), whole, call, [call, call], [], RateLimited("slow down", retry_after=2)]
+    )
+    got = [await model.complete(asking(str(n))) for n in range(6)]
     assert [(r.text, len(r.tool_calls), r.finish) for r in got] == [
-        ("text", 0, "stop"), ('{"good":true}', 0, "stop"), ("whole", 0, "stop"), ("", 1, "tool_calls"),
+        ("text", 0, "stop"),
+        ('{"outputs": [{"type": "Verdict", "payload": {"good": true}}]}', 0, "stop"),
+        ("whole", 0, "stop"),
+        ("", 1, "tool_calls"),
         ("", 2, "tool_calls"),
-    ]  # fmt: skip
+        ('{"outputs": []}', 0, "stop"),
+    ]
     assert {r.model for r in got} == {"scripted"}
     assert got[2].usage.tokens == 7
     with pytest.raises(RateLimited, match="slow down") as failed:
-        await model.complete(asking("5"))
+        await model.complete(asking("6"))
     assert failed.value.retry_after == 2
-    assert [request.messages[0].text for request in model.asked] == list("012345")
+    assert [request.messages[0].text for request in model.asked] == list("0123456")
 
 
 async def test_running_out_of_replies_says_what_was_asked_in_one_line() -> None:
@@ -64,6 +72,14 @@ async def test_text_is_streamed_in_pieces_that_are_the_text(text: str, count: in
     reply = await Scripted([text]).complete(asking("x"), pieces.append)
     assert "".join(pieces) == reply.text == text
     assert len(pieces) == count
+
+
+async def test_it_answers_for_an_agent() -> None:
+    board = Blackboard(model=Scripted([ToolCall(id="1", name="look", arguments="{}"), Verdict(good=True)]))
+    board.agent("judge").consumes(A).publishes(Verdict)
+    await board.publish(A())
+    assert (await board.run_until_idle()).ok
+    assert board.artifacts(Verdict).payloads == [Verdict(good=True)]
 
 
 async def test_it_costs_what_it_is_told_to() -> None:

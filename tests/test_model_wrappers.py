@@ -15,15 +15,17 @@ from stigmergy.agents.models.errors import (
     BadRequest,
     ContextTooLong,
     ModelError,
+    ModelTimeout,
     ModelUnreachable,
     ProviderFailed,
     RateLimited,
     UnknownPrice,
 )
-from stigmergy.agents.models.fallback import Fallback
+from stigmergy.agents.models.fallback import FallbackModel
 from stigmergy.agents.models.litellm import LiteLLM
 from stigmergy.agents.models.model import Estimate, OnToken, OutputSchema, Reply, Request, ToolSpec, Usage
 from stigmergy.agents.models.paced import Paced
+from stigmergy.agents.models.recorded import Recorded
 from stigmergy.agents.models.resolve import as_model
 from stigmergy.agents.models.scripted import Scripted
 from stigmergy.blackboard.clock import VirtualClock
@@ -63,7 +65,7 @@ class Gated:
 @pytest.mark.parametrize("error", [ModelUnreachable, ProviderFailed, RateLimited, BadKey])
 async def test_the_next_model_answers_and_the_reply_says_so(error: type[ModelError]) -> None:
     first, second = Scripted([error("no")], name="first"), Scripted(["yes"], name="second")
-    model = Fallback(first, second)
+    model = FallbackModel(first, second)
     assert model.name == "first or second"
     reply = await model.complete(asking())
     assert (reply.text, reply.model) == ("yes", "second")
@@ -74,27 +76,32 @@ async def test_the_next_model_answers_and_the_reply_says_so(error: type[ModelErr
 async def test_a_request_that_is_refused_as_it_is_goes_to_nobody_else(error: type[ModelError]) -> None:
     second = Scripted(["yes"])
     with pytest.raises(error):
-        await Fallback(Scripted([error("no")]), second).complete(asking())
+        await FallbackModel(Scripted([error("no")]), second).complete(asking())
     assert second.asked == []
 
 
-async def test_when_all_fail_the_error_names_all_and_is_worth_a_retry_if_one_of_them_is() -> None:
-    model = Fallback(Scripted([RateLimited("slow", retry_after=5)]), Scripted([BadKey("no key")]))
+async def test_when_all_fail_the_error_names_all_and_is_worth_a_retry_if_one_of_them_is(tmp_path: Path) -> None:
+    model = FallbackModel(Scripted([RateLimited("slow", retry_after=5)]), Scripted([BadKey("no key")]))
     with pytest.raises(RateLimited, match="all 2 models failed: slow; no key") as failed:
         await model.complete(asking())
     assert failed.value.retry_after == 5
+    assert not failed.value.charged
+    lost = FallbackModel(Scripted([ModelTimeout("slow")]), Recorded(None, tmp_path / "none.jsonl"))
+    with pytest.raises(ModelTimeout) as timeout:
+        await lost.complete(asking())
+    assert timeout.value.charged
     with pytest.raises(BadKey, match=r"^no key$"):
-        await Fallback(Scripted([BadKey("no key")])).complete(asking())
+        await FallbackModel(Scripted([BadKey("no key")])).complete(asking())
 
 
 def test_the_estimate_is_the_dearest_one_and_unknown_if_one_is() -> None:
     cheap = Scripted([], estimate=Estimate(tokens=100, cost=Decimal(1)))
     dear = Scripted([], estimate=Estimate(tokens=10, cost=Decimal(2)))
     unknown = Scripted([], estimate=Estimate(tokens=10, cost=None))
-    assert Fallback(cheap, dear).estimate(asking()) == Estimate(tokens=100, cost=Decimal(2))
-    assert Fallback(cheap, unknown).estimate(asking()).cost is None
+    assert FallbackModel(cheap, dear).estimate(asking()) == Estimate(tokens=100, cost=Decimal(2))
+    assert FallbackModel(cheap, unknown).estimate(asking()).cost is None
     with pytest.raises(BadModel):
-        Fallback()
+        FallbackModel()
 
 
 # Cached
@@ -263,5 +270,5 @@ def test_a_name_is_a_model_of_litellm_and_a_model_is_itself() -> None:
 @pytest.mark.parametrize("value", ["", " openai/gpt", "a question", 3, None, Scripted, object()])
 def test_anything_else_is_refused_with_an_example(value: object) -> None:
     with pytest.raises(BadModel, match=r'"openai/gpt-4\.1"') as refused:
-        as_model(value)  # type: ignore[arg-type]
+        as_model(value)
     assert "\n" not in str(refused.value)

@@ -105,7 +105,7 @@ def whole(name: str, response: Any) -> Answer:
     """What a reply that came at once says."""
     answer = Answer()
     if not response.choices:
-        raise ProviderFailed(f"{name}: the answer has no choices.")
+        raise ProviderFailed(f"{name}: the answer has no choices.", charged=True)
     choice = response.choices[0]
     message = choice.message
     answer.text = message.content or ""
@@ -144,7 +144,7 @@ async def streamed(name: str, stream: Any, on_token: OnToken) -> Answer:
     else:
         # litellm ends every stream with "stop", also one that broke off; only this tells them apart.
         if getattr(stream, "received_finish_reason", finish) is None:
-            raise ProviderFailed(f"{name}: the answer broke off after {size} characters.")
+            raise ProviderFailed(f"{name}: the answer broke off after {size} characters.", charged=True)
     answer.text = "".join(text)
     answer.tool_calls = tuple(
         ToolCall(id=call["id"], name=call["name"], arguments=call["said"]) for _, call in sorted(calls.items())

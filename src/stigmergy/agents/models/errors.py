@@ -15,13 +15,15 @@ class ModelError(StigmergyError):
     Attributes:
         retryable: whether the same request may do better later.
         retry_after: seconds that the provider asked us to wait, if it did.
+        charged: whether the provider may charge for it: the request had arrived, and nobody knows how far it came.
     """
 
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, charged: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.charged = charged
 
 
 class ModelUnreachable(ModelError):
@@ -34,6 +36,9 @@ class ModelTimeout(ModelError):
     """The answer took too long."""
 
     retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None, charged: bool = True) -> None:
+        super().__init__(message, retry_after=retry_after, charged=charged)
 
 
 class RateLimited(ModelError):
@@ -71,7 +76,7 @@ class UnknownPrice(ModelError):
 class BadReply(ModelError):
     """What the model wrote cannot be used, and asking again within the limits did not help."""
 
-    retryable = True
+    retryable = True  # another conversation may come to a better end
 
 
 class ScriptEnded(ModelError):
@@ -85,9 +90,7 @@ class NotRecorded(ModelError):
         difference: from the recorded request that is nearest to it, line by line; "" if nothing is recorded.
     """
 
-    def __init__(self, message: str, *, difference: str = "") -> None:
-        super().__init__(message)
-        self.difference = difference
+    difference: str = ""
 
 
 class BadCassette(ModelError):

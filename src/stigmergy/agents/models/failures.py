@@ -23,6 +23,7 @@ from stigmergy.agents.models.errors import (
 
 _TIMEOUTS = {"TimeoutError", "TimeoutException", "APITimeoutError", "Timeout"}
 _CONNECTIONS = {"ConnectionError", "ConnectError", "NetworkError", "RemoteProtocolError", "ClientConnectionError"}
+_NEVER_ARRIVED = {"ConnectionRefusedError", "gaierror", "ClientConnectorError"}
 _KEYS = {"NoCredentialsError", "AuthenticationError", "PermissionDeniedError"}
 _OUT_OF_MONEY = ("insufficient_quota", "exceeded your current quota", "credit balance is too low")
 
@@ -42,7 +43,9 @@ def translated(error: Exception, model: str, *, now: float) -> ModelError:
         return ModelTimeout(f"{model}: no answer in time ({text})")
     if names & _CONNECTIONS:
         root = " ".join(str(causes[-1]).split())[:200]
-        return ModelUnreachable(f"{model}: nobody answers there, or the connection broke ({root})")
+        arrived = not names & _NEVER_ARRIVED
+        what = "the connection broke" if arrived else "nobody answers there"
+        return ModelUnreachable(f"{model}: {what} ({root})", charged=arrived)
     if "ImportError" in names:
         return ModelMissing(f"{model}: something to reach it is not installed ({text})")
     status = next((s for s in (getattr(cause, "status_code", None) for cause in causes) if isinstance(s, int)), 0)
@@ -61,7 +64,8 @@ def translated(error: Exception, model: str, *, now: float) -> ModelError:
         return ModelTimeout(f"{model}: the provider gave up waiting ({text})", retry_after=wait)
     if 400 <= status < 500:
         return BadRequest(f"{model}: the provider refuses the request ({text})")
-    return ProviderFailed(f"{model}: the provider failed ({text})", retry_after=wait)
+    unreadable = not answered(error)  # an answer came, and it is none
+    return ProviderFailed(f"{model}: the provider failed ({text})", retry_after=wait, charged=unreadable)
 
 
 def answered(error: Exception) -> bool:

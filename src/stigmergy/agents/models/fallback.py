@@ -6,7 +6,7 @@ from stigmergy.agents.models.errors import BadModel, BadRequest, ModelError, Unk
 from stigmergy.agents.models.model import Estimate, Model, OnToken, Reply, Request
 
 
-class Fallback:
+class FallbackModel:
     """Asks the next model when one fails; the reply says who answered.
 
     A request that is refused as it is goes to nobody else, and neither does one whose price is unknown. What a model
@@ -18,7 +18,7 @@ class Fallback:
 
     def __init__(self, *models: Model) -> None:
         if not models:
-            raise BadModel("Fallback() has no model. Give at least one.")
+            raise BadModel("FallbackModel() has no model. Give at least one.")
         self._models = models
         self.name = " or ".join(model.name for model in models)
 
@@ -51,7 +51,9 @@ class Fallback:
             raise failures[0]
         kind = next((failure for failure in failures if failure.retryable), failures[-1])
         said = "; ".join(map(str, failures))
-        raise type(kind)(f"all {len(failures)} models failed: {said}", retry_after=kind.retry_after) from kind
+        charged = any(failure.charged for failure in failures)
+        text = f"all {len(failures)} models failed: {said}"
+        raise type(kind)(text, retry_after=kind.retry_after, charged=charged) from kind
 
 
 def _to(model: Model, request: Request) -> Request:

@@ -124,10 +124,11 @@ class Recorded:
         recorded = (_lines(Request.model_validate_json(key)) for key in self._replies)
         nearest = max(recorded, key=lambda lines: _likeness(lines, wanted))
         difference = list(unified_diff(nearest, wanted, "recorded", "asked", lineterm="", n=0))[2:]
-        return NotRecorded(
-            f"{what}; the nearest has {_first(difference, '-')} where this has {_first(difference, '+')}. {hint}",
-            difference="\n".join(difference),
+        miss = NotRecorded(
+            f"{what}; the nearest has {_first(difference, '-')} where this has {_first(difference, '+')}. {hint}"
         )
+        miss.difference = "\n".join(difference)
+        return miss
 
 
 def _lines(request: Request) -> list[str]:

@@ -1,11 +1,13 @@
 """What `model=` may be."""
 
+from typing import cast
+
 from stigmergy.agents.models.errors import BadModel
 from stigmergy.agents.models.litellm import LiteLLM
 from stigmergy.agents.models.model import Model
 
 
-def as_model(value: Model | str) -> Model:
+def as_model(value: object) -> Model:
     """The model itself, or the one that litellm knows by this name, as in "openai/gpt-4.1".
 
     Raises:
@@ -17,4 +19,4 @@ def as_model(value: Model | str) -> Model:
         return LiteLLM(value)
     if isinstance(value, type) or not all(callable(getattr(value, name, None)) for name in ("estimate", "complete")):
         raise BadModel(f'model={value!r} is no model. Give a name as in "openai/gpt-4.1", or an instance.')
-    return value
+    return cast("Model", value)

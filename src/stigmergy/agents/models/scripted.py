@@ -1,5 +1,6 @@
 """A model that answers what it was told to answer: for tests, and for examples without a network."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 
@@ -8,9 +9,10 @@ from pydantic import BaseModel
 
 from stigmergy.agents.models.errors import ScriptEnded
 from stigmergy.agents.models.model import Estimate, OnToken, Reply, Request, ToolCall
+from stigmergy.blackboard.types import type_of
 
-Answer = str | BaseModel | ToolCall | Sequence[ToolCall] | Exception
-"""A text, an output (given as its JSON), a whole `Reply`, calls of tools, or what goes wrong."""
+Answer = str | BaseModel | Sequence[BaseModel] | Exception
+"""A text; artifacts, written as agents are asked to write them; `ToolCall`s; a whole `Reply`; or what goes wrong."""
 
 
 class Scripted:
@@ -82,15 +84,15 @@ def _one_by_one(name: str, replies: list[Answer], asked: list[Request]) -> Calla
     return answer
 
 
-def _reply(answer: str | BaseModel | ToolCall | Sequence[ToolCall], name: str) -> Reply:
+def _reply(answer: str | BaseModel | Sequence[BaseModel], name: str) -> Reply:
     match answer:
         case Reply():
             return answer if answer.model else answer.model_copy(update={"model": name})
         case str():
             return Reply(text=answer, model=name)
-        case ToolCall():
-            return Reply(tool_calls=(answer,), finish="tool_calls", model=name)
-        case BaseModel():
-            return Reply(text=answer.model_dump_json(by_alias=True), model=name)
-        case _:
-            return Reply(tool_calls=tuple(answer), finish="tool_calls", model=name)
+    several = [answer] if isinstance(answer, BaseModel) else answer
+    calls = tuple(call for call in several if isinstance(call, ToolCall))
+    if calls:
+        return Reply(tool_calls=calls, finish="tool_calls", model=name)
+    outputs = [{"type": type_of(type(p)).name, "payload": p.model_dump(mode="json", by_alias=True)} for p in several]
+    return Reply(text=json.dumps({"outputs": outputs}, ensure_ascii=False), model=name)

@@ -9,19 +9,19 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import cast
 
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from stigmergy.agents.agent import Agent
 from stigmergy.agents.call import CallShape, Parameter
 from stigmergy.agents.context import FREE, Context, Price
-from stigmergy.agents.models.errors import BadReply, ModelError, ModelTimeout
+from stigmergy.agents.models.errors import BadReply, ModelError
 from stigmergy.agents.models.model import Message, Model, Reply, Request, ToolCall
+from stigmergy.agents.models.resolve import as_model
 from stigmergy.agents.prompting.contract import Contract
 from stigmergy.agents.prompting.prompt import CHARACTERS, Ask, PromptParts
 from stigmergy.agents.prompting.tools import Tool, ToolResult, allowed, tools_of
-from stigmergy.blackboard.errors import DefinitionError, PublishError
+from stigmergy.blackboard.errors import PublishError
 from stigmergy.blackboard.events import Failed
 
 _REPLY = TypeAdapter(Reply)
@@ -34,23 +34,17 @@ def answered(agent: Agent, model: object | None) -> Agent:
         model: the board's; the agent's own goes before it.
 
     Raises:
-        DefinitionError: what answers is no model.
+        BadModel: what answers is no model.
     """
     own = agent.means.model if agent.means.model is not None else model
     if agent.means.function is not None or own is None:
         return agent
     twin = copy.copy(agent)
     twin.means = replace(
-        agent.means, function=Answer(agent, _as_model(own)), is_async=True, isolate=None,
+        agent.means, function=Answer(agent, as_model(own)), is_async=True, isolate=None,
         call=CallShape((Parameter("ctx", "context"),)),
     )  # fmt: skip
     return twin
-
-
-def _as_model(value: object) -> Model:
-    if callable(getattr(value, "complete", None)):
-        return cast("Model", value)
-    raise DefinitionError(f"model={value!r} answers no requests. Give an object with estimate() and complete().")
 
 
 class Answer:
@@ -180,8 +174,7 @@ class _Talk:
         def price(result: Reply | Exception) -> Price:
             if isinstance(result, Reply):
                 return Price(most.cost if result.cost is None else result.cost, result.usage.tokens)
-            asked = isinstance(result, ModelTimeout) or not isinstance(result, ModelError)
-            return most if asked else FREE
+            return most if not isinstance(result, ModelError) or result.charged else FREE
 
         async def run() -> Reply:
             return await self.model.complete(request)
