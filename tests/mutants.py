@@ -164,7 +164,7 @@ SHELL = (
     Mutant("D1 an effect starts before it is announced on disk", rewrite(
         LocalDesk, "calling", "await owner.durable(event.seq)", "pass")),
     Mutant("D11 speculation has no bound", rewrite(
-        Attempts, "_claim", " and writer.behind <= self.window", "")),
+        Attempts, "_claim", " or writer.behind > self.window", "")),
     Mutant("speculation begins before the log shows that somebody is there", rewrite(
         Attempts, "_may_begin", "durable < self._shown or", "")),
 )  # fmt: skip

@@ -18,7 +18,6 @@ from stigmergy.blackboard.decision import Draft
 from stigmergy.blackboard.definitions import AgentSpec, Output
 from stigmergy.blackboard.drafting import draft_of
 from stigmergy.blackboard.errors import BadSignature, NoBody, UndeclaredOutput, WrongFanOut
-from stigmergy.blackboard.events import Published
 from stigmergy.blackboard.job import Job
 from stigmergy.blackboard.types import TypeTable, type_of
 from stigmergy.blackboard.visibility import visible
@@ -77,7 +76,8 @@ class BodyWorker:
         plan = self._plans[job.agent.name]
         inside_body.set(job.agent.name)
         if plan.simple and len(job.inputs) == plan.width:
-            payloads = [self._payload(job.desk.published(id)) for id in job.inputs]
+            decode, events = self._types.decode, map(job.desk.published, job.inputs)
+            payloads = [decode(event.type, event.version, event.payload) for event in events]
             return self._drafts(plan, await plan.function(*payloads))
         return self._drafts(plan, await self._run(plan, job))
 
@@ -107,10 +107,7 @@ class BodyWorker:
 
     def _input(self, job: Job, id: int) -> Artifact[Any]:
         event = job.desk.published(id)
-        return envelope(event, self._payload(event))
-
-    def _payload(self, event: Published) -> BaseModel:
-        return self._types.decode(event.type, event.version, event.payload)
+        return envelope(event, self._types.decode(event.type, event.version, event.payload))
 
     async def _brief(self, provider: ContextProvider, request: Request, job: Job) -> Briefing:
         """Ask the provider; whatever it gives, the agent gets only what it may see."""

@@ -94,8 +94,8 @@ class Attempts:
     def _claim(self) -> None:
         owner, bodies = self._owner, self._bodies
         decider, writer, unbegun = owner.decider, owner.writer, bodies.unbegun
-        while bodies.count < self._concurrency and writer.behind <= self.window:
-            if not decider.agenda.count and not decider.suspects:
+        while decider.agenda.count or decider.suspects:
+            if bodies.count + bodies.lingering >= self._concurrency or writer.behind > self.window:
                 return
             events, a = decider.claim(owner.clock.now())
             owner.record(events)

@@ -194,8 +194,10 @@ class Decision(ABC):
             raise BrokenOff("a decision broke off half made, so the board does nothing more. Open it again.")
         self._finished = False
         self._events = []
-        self._keys_now.clear()
-        self._held_now.clear()
+        if self._keys_now:
+            self._keys_now.clear()
+        if self._held_now:
+            self._held_now.clear()
         self._tx = self.state.seq + 1
         self._at = now if now > self.state.at else self.state.at
 

@@ -4,7 +4,7 @@ Rules. `apply` is O(1) and sees every event of a living board, so its parts do t
 what is open: of what goes wrong or is left aside, the first and the last thousand are kept, and all are counted.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from math import frexp
@@ -197,10 +197,16 @@ class Ledger:
 
     def apply(self, event: Event) -> None:
         """Fold one event."""
-        fold = _FOLDS.get(event.__class__)
-        if fold is not None:
-            fold(self, event)
-        self.last_at = event.at
+        self.apply_all((event,))
+
+    def apply_all(self, events: Iterable[Event]) -> None:
+        """Fold some events."""
+        find = _FOLDS.get
+        for event in events:
+            fold = find(event.__class__)
+            if fold is not None:
+                fold(self, event)
+            self.last_at = event.at
 
     @property
     def seeds(self) -> int:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 from stigmergy.blackboard.attempts import WINDOW, Attempts
 from stigmergy.blackboard.bodies import Bodies
@@ -78,7 +79,7 @@ class Owner:
         writer, last = self.writer, events[-1].seq
         self.folded.book(events)
         for event in events:
-            if isinstance(event, Published):
+            if event.__class__ is Published:
                 self._note(event)
             elif event.__class__ in _HEEDED:
                 self._heed(event)
@@ -102,9 +103,10 @@ class Owner:
         elif isinstance(event, Called):
             self.desk.settled()
 
-    def _note(self, event: Published) -> None:
-        self.past.trim(self.writer.durable)
+    def _note(self, event: Any) -> None:
         self.past.add(event)
+        if self.past.full:
+            self.past.trim(self.writer.durable)
         if self._goal is not None and not self._reached and self._goal(event):
             self._reached = f"{event.type}@{event.seq}"
 

@@ -13,11 +13,13 @@ from stigmergy.blackboard.drafting import draft_of
 from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.events import Event, Published, Released
 from stigmergy.blackboard.rows import decode
-from stigmergy.blackboard.stores.base import Reader
+from stigmergy.blackboard.stores.base import Reader, Row
 from stigmergy.blackboard.types import TypeTable
 
-KEPT = 4_096
+KEPT = 1_024
 """Published events kept in memory beyond what is not durable, so that a consumer that starts at once need not read."""
+AHEAD = 256
+"""Positions that are read in one go when a backlog is worked off."""
 
 
 class RecentPast:
@@ -32,6 +34,10 @@ class RecentPast:
         self._works: dict[tuple[str, str], int] = {}
         self._young: deque[Event] = deque()
         """What may not be durable yet, oldest first."""
+        self._enough = KEPT
+        """How many published events there are when the oldest are forgotten."""
+        self._ahead: dict[int, Row] = {}
+        self._read_to = 0
 
     def remember(self, events: Iterable[Event]) -> None:
         """These events were decided; they are remembered until they are durable."""
@@ -45,14 +51,20 @@ class RecentPast:
         if event.work is not None:
             self._works[event.run, event.work] = event.seq
 
+    @property
+    def full(self) -> bool:
+        """Whether to trim."""
+        return len(self._published) > self._enough
+
     def trim(self, durable: int) -> None:
         """Forget the oldest of what the store has by now."""
         young = self._young
         while young and young[0].seq <= durable:
             young.popleft()
-        if len(self._published) > KEPT:
-            for id in [i for i in islice(self._published, KEPT // 4) if i <= durable]:
+        if len(self._published) > self._enough:
+            for id in [i for i in islice(self._published, KEPT) if i <= durable]:
                 del self._published[id]
+            self._enough = len(self._published) + KEPT
         if len(self._keys) > KEPT:
             for key in [k for k, e in islice(self._keys.items(), KEPT // 4) if e.seq <= durable]:
                 del self._keys[key]
@@ -69,11 +81,20 @@ class RecentPast:
         event = self._published.get(id)
         if event is not None:
             return event
-        row = self._reader.event(id)
+        row = self._ahead.pop(id, None) or self._read(id)
         found = decode(row) if row is not None else None
         if not isinstance(found, Published):
             raise NotFound(f"there is no artifact {id}.")
         return found
+
+    def _read(self, id: int) -> Row | None:
+        """The row at that position; if the last one read was shortly before, those behind it are read with it."""
+        if not 0 < id - self._read_to <= AHEAD:
+            self._read_to = id
+            return self._reader.event(id)
+        self._read_to = id + AHEAD
+        self._ahead = {row.seq: row for row in self._reader.events(id - 1, self._read_to, kinds=("Published",))}
+        return self._ahead.pop(id, None)
 
     def key(self, run: str, key: str) -> tuple[int, str] | None:
         """Id and digest of the artifact with this key."""
