@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
-from stigmergy.blackboard.errors import StoreLooksLikeModel
+from stigmergy.blackboard.errors import StoreError, StoreLooksLikeModel
 from stigmergy.blackboard.stores.base import Row, Store
 from stigmergy.blackboard.stores.choose import store_for
 from stigmergy.blackboard.stores.memory import MemoryStore
@@ -118,3 +118,19 @@ def test_a_store_is_chosen_by_what_is_given(tmp_path: Path) -> None:
 def test_the_name_of_a_model_is_no_store(value: str) -> None:
     with pytest.raises(StoreLooksLikeModel, match="A model goes to model="):
         store_for(value)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 64, 65, 767, 1024, 1025, 3000])
+async def test_an_append_of_any_size_is_kept_whole_or_not_at_all(make_store: StoreMaker, size: int) -> None:
+    store = make_store()
+    await store.open()
+    log = [row(seq, body=f'{{"n":{seq}}}') for seq in range(1, size + 1)]
+    await store.append(log)
+    with pytest.raises(StoreError):
+        await store.append([*(row(seq) for seq in range(size + 1, 2 * size)), row(size)])
+    assert list(store.reader().events()) == log
+    with pytest.raises(StoreError, match="not Unicode"):
+        await store.append([*(row(seq) for seq in range(size + 1, 2 * size)), row(2 * size, body='"half \ud800"')])
+    assert list(store.reader().events()) == log
+    await store.close()

@@ -4,7 +4,7 @@ The rule it keeps: nothing leaves the process on behalf of an event that is not 
 effect starts, a watcher sees, a body starts, only when what it rests on is durable; only a body that has no effect of
 its own (`pure`) may start before.
 
-Bodies are the loop's own tasks: a task group with a cancel scope for each would cost three times all the rest. All
+Bodies run in the loop's own tasks: a task group with a cancel scope for each would cost three times all the rest. All
 deadlines are in the decider's one heap, served by one timer here, so that a virtual clock can move them.
 """
 
