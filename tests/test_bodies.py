@@ -219,3 +219,22 @@ async def test_middleware_sees_the_exception_of_a_body_and_may_answer_for_it(new
     assert (await board.run_until_idle()).ok
     assert seen == ["oh no"]
     assert numbers(board, B) == [-1]
+
+
+async def test_a_body_that_was_claimed_in_the_turn_of_another_is_given_up_at_its_timeout(new_board: Boards) -> None:
+    board = new_board()
+
+    @board.agent
+    async def work(a: A) -> B:
+        if a.n == 2:
+            raise ValueError("two")
+        return B(n=a.n)
+
+    @board.agent(timeout=0.05)
+    async def late(b: B) -> None:
+        asyncio.get_running_loop().call_soon(lambda: None)  # the loop has other things to do first
+        await asyncio.Event().wait()
+
+    await board.publish_many([A(n=1), A(n=2)])
+    report = await asyncio.wait_for(board.run_until_idle(), 30)
+    assert {d.error.type for d in report.left.dead_letters if d.error is not None} == {"ValueError", "TimeoutError"}

@@ -151,7 +151,7 @@ class Attempts:
                 drafts: Sequence[Draft] = returned.value
             else:
                 self._turn = None
-                self.start()
+                owner.pump()  # it may have been claimed in this turn, and has a timeout
                 drafts = await _rest_of(body, context, waits_for)
             seconds = perf_counter() - started
             events = owner.decider.complete(id, fence, drafts, seconds, owner.clock.now(), spec.retry)
