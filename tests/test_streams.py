@@ -425,10 +425,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1_800)
-def test_a_million_lines_are_played_in_flat_memory(tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+def test_many_lines_are_played_in_flat_memory(tmp_path: Path) -> None:
     def peak(length: int) -> int:
         command = [sys.executable, "-c", MEMORY, str(tmp_path / f"{length}.db"), str(length)]
         return int(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
-    assert peak(1_000_000) < peak(20_000) * 1.2
+    assert peak(100_000) < peak(10_000) * 1.1

@@ -12,6 +12,7 @@ from stigmergy import (
     PHASES,
     Blackboard,
     Component,
+    Context,
     Deny,
     Hold,
     Limits,
@@ -31,6 +32,7 @@ from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.why_not import WhyNot
+from stigmergy.cli.looking import informed
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C
 
@@ -208,6 +210,62 @@ async def test_a_limit_and_a_closed_run_are_told(new_board: Boards) -> None:
 
 async def answer_b(a: A) -> B:
     return B(n=a.n)
+
+
+async def test_a_cost_limit_that_is_spent_or_would_be_is_told(new_board: Boards) -> None:
+    board = new_board(limits=Limits(cost="1.00"), concurrency=1)
+
+    @board.agent
+    async def pay(a: A, ctx: Context) -> None:
+        await ctx.charge("model", cost="1.00")
+
+    made = [await board.publish(A(n=n)) for n in range(2)]
+    await board.run_until_idle()
+    answer = board.why_not("pay", made[1].id)
+    assert only(answer) == (True, "budget")
+    assert "may not start: cost $1.00 of $1.00" in str(answer)
+
+
+class Budgeted(Component[int]):
+    """Parks all after the first, and says why; denies nothing."""
+
+    observes = (B,)
+
+    def start(self) -> int:
+        return 0
+
+    def step(self, state: int, seen: Seen, /) -> int:
+        return state + 1
+
+    def admit(self, state: int, request: cp.ActivationRequest | cp.CallRequest, /) -> cp.Admission:
+        return Deny(f"{state} of 1 answers", park=True) if state else cp.ADMIT
+
+
+async def test_a_component_that_parks_is_told_with_its_reason_also_from_a_file(file_board: Boards) -> None:
+    board = file_board(components=[Budgeted()], concurrency=1)
+    board.agent("work").consumes(A).publishes(B).body(answer_b)
+    made = [await board.publish(A(n=n)) for n in range(2)]
+    await board.run_until_idle()
+    answer = board.why_not("work", made[1].id)
+    assert only(answer) == (True, "budget")
+    assert "may not start: budgeted: 1 of 1 answers" in str(answer)
+    await board.close()
+    with read(board._source().name) as view:
+        assert "1 of 1 answers" in str(informed(view, board).why_not("work", made[1].id))
+
+
+async def test_who_has_the_places_of_the_board_is_told(new_board: Boards) -> None:
+    board = new_board(concurrency=1)
+    answers: list[WhyNot] = []
+
+    @board.agent
+    async def work(a: A) -> None:
+        answers.append(board.why_not("work", made[1].id))
+
+    made = [await board.publish(A(n=n)) for n in range(2)]
+    await board.run_until_idle()
+    assert only(answers[0]) == (True, "ready")
+    assert "starts when the board has a free place; work@" in str(answers[0])
 
 
 class Enough(Component):

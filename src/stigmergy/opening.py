@@ -227,7 +227,7 @@ class OpenBoard(Roster, View):
         if self._owner is None:
             self._table.update(self.types)
         agents = {agent.name: agent.spec for agent in self.agents}
-        return Source(reader, self._table, self._store.name, None, self.limits, subscriptions, agents)
+        return Source(reader, self._table, self._store.name, None, self.limits, subscriptions, agents, self.components)
 
     async def _during(self, verb: Callable[[Owner], Any]) -> Any:
         self._use(1)

@@ -1,6 +1,6 @@
 """Looking at a board: plain calls that see what is durable, on a living board, at a past position, or in a file."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from stigmergy.blackboard.definitions import AgentSpec, Limits, Subscription
 from stigmergy.blackboard.errors import BadComponent, BadFilter, BadType, NotExactlyOne, NotFound
 from stigmergy.blackboard.events import Event, Published
 from stigmergy.blackboard.fold import fold
-from stigmergy.blackboard.observers import Observers
+from stigmergy.blackboard.observers import Observers, overrides
 from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.picture import Picture, picture_of
 from stigmergy.blackboard.proof import Proof, why
@@ -43,6 +43,7 @@ class Source:
         until: the last position that is seen; None = all that is durable.
         subscriptions: definitions by id, if they are at hand, to say what joins lack.
         agents: the same by agent, to say why one did not take an artifact.
+        components: if they are at hand, to say what they let start.
     """
 
     reader: Reader
@@ -52,6 +53,7 @@ class Source:
     limits: Limits | None = None
     subscriptions: Mapping[str, Subscription] = field(default_factory=dict)
     agents: Mapping[str, AgentSpec] = field(default_factory=dict)
+    components: Sequence[Component[Any]] = ()
 
 
 class View:
@@ -230,10 +232,14 @@ class View:
         """
         source = self._source()
         event = decode(cast("Row", source.reader.event(self.get(id).id)))
-        folded = fold(source.reader, Observers(()), lambda e: envelope(e, Opaque(None)), _until(source))
+        read = source.types.decode
+        admitting = Observers([c for c in source.components if overrides(c, "admit")])
+        folded = fold(
+            source.reader, admitting, lambda e: envelope(e, read(e.type, e.version, e.payload)), _until(source)
+        )
         return why_not(Question(
             agent if isinstance(agent, str) else agent.name, cast("Published", event), source.reader, _until(source),
-            folded.state, source.agents, source.types, source.limits or Limits(), source.name,
+            folded.state, source.agents, source.types, source.limits or Limits(), source.name, admitting,
         ))  # fmt: skip
 
     def dead_letters(self, *ids: int | str) -> tuple[DeadLetter, ...]:

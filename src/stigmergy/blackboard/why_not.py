@@ -9,11 +9,14 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from stigmergy.blackboard import events as ev
+from stigmergy.blackboard.component import Deny, Hold
+from stigmergy.blackboard.decision import request_of
 from stigmergy.blackboard.definitions import AgentSpec, Limits, Subscription
-from stigmergy.blackboard.errors import NotFound, StigmergyError
+from stigmergy.blackboard.errors import BudgetSpent, NotFound, StigmergyError
 from stigmergy.blackboard.events import Event, Published
 from stigmergy.blackboard.fingerprints import key_name
 from stigmergy.blackboard.leftovers import lacking
+from stigmergy.blackboard.observers import Observers
 from stigmergy.blackboard.records import Activation
 from stigmergy.blackboard.refusal import candidate, refusal, takers
 from stigmergy.blackboard.rows import decode
@@ -86,6 +89,7 @@ class Question:
         until: the last position that counts.
         specs: the definitions, if they are at hand.
         state: the fold of the log up to `until`.
+        observers: the components that say what may start, if they are at hand, with their states at that position.
     """
 
     agent: str
@@ -97,6 +101,7 @@ class Question:
     types: TypeTable
     limits: Limits
     name: str
+    observers: Observers
 
     def following(self, cause: int) -> list[Event]:
         """The events with that cause, in log order."""
@@ -192,16 +197,47 @@ def _open(q: Question, a: Activation, name: str, subscription: str) -> Hindrance
         return found("closed", f"is parked: run {a.run!r} is closed ({reason})")
     if over := over_limit(a, run, q.limits):
         return found("budget", f"may not start: {over}")
+    if withheld := _withheld_start(q, a):
+        return found(*withheld)
     if a.suspect:
         return found("suspect", "ran when a process died; it runs next, alone")
     spec = q.specs.get(a.agent)
     if spec is None and q.specs:
         return found("absent", f"is ready, and {a.agent} is not here")
-    busy = [i for i in sorted(q.state.running) if q.state.activations[i].agent == a.agent]
+    running = sorted(q.state.running)
+    busy = [i for i in running if q.state.activations[i].agent == a.agent]
     if spec is not None and spec.concurrency is not None and len(busy) >= spec.concurrency:
         taken = ", ".join(f"{a.agent}@{i}" for i in busy[:3])
         return found("full", f"is ready; {number(spec.concurrency, 'place')} for {a.agent}, taken by {taken}")
+    alone = next((i for i in running if q.state.activations[i].alone), None)
+    if alone is not None:
+        return found(
+            "suspect", f"is ready; {q.state.activations[alone].agent}@{alone} ran when a process died, and runs alone"
+        )
+    if running:
+        names = ", ".join(f"{q.state.activations[i].agent}@{i}" for i in running[:3])
+        more = f" and {len(running) - 3:,} more" if len(running) > 3 else ""
+        return found("ready", f"is ready and starts when the board has a free place; {names}{more} run now")
     return found("ready", "is ready and starts when the board runs and has a free place")
+
+
+def _withheld_start(q: Question, a: Activation) -> tuple[Kind, str] | None:
+    """The component that does not let it start now, or the budget that its last attempt ran into."""
+    for c in q.observers.admitting:
+        if c.name in q.observers.faulted:
+            return "held", f"may not start: {c.name} failed, so that it admits nothing"
+        try:
+            answer = c.admit(q.observers.states[c.name], request_of(a))
+        except Exception as error:  # noqa: BLE001  user code: that it raises is the answer
+            return "held", f"may not start: {c.name} raises {type(error).__name__}: {error}"
+        if isinstance(answer, Hold):
+            return "held", f"may not start: {c.name} holds it: {answer.reason}"
+        if isinstance(answer, Deny):
+            return "budget" if answer.park else "held", f"may not start: {c.name}: {answer.reason}"
+    last = next((e for e in reversed(q.following(a.id)) if isinstance(e, ev.Failed)), None)
+    if last is not None and last.error is not None and last.error.type == BudgetSpent.__name__:
+        return "budget", f"may not go on: {last.error.message}"
+    return None
 
 
 # -- it waits, or was taken away --------------------------------------------------------------------------------------

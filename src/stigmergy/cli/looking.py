@@ -57,9 +57,10 @@ def record(a: Artifact[BaseModel]) -> dict[str, object]:
 
 
 def informed(view: View, roster: Roster) -> View:
-    """A view of a file that knows the agents and types of a roster."""
+    """A view of a file that knows the agents, components and types of a roster."""
     agents = {agent.name: agent.spec for agent in roster.agents}
-    return Fixed(replace(view._source(), types=roster.types, limits=roster.limits, agents=agents))
+    known = replace(view._source(), types=roster.types, limits=roster.limits, agents=agents)
+    return Fixed(replace(known, components=roster.components))
 
 
 def tree_lines(view: View, limit: int) -> list[str]:
