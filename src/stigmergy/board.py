@@ -7,6 +7,8 @@ from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
 
+from stigmergy.agents.agent import Agent
+from stigmergy.agents.models.model import Request
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.artifacts import envelope
 from stigmergy.blackboard.decision import Draft
@@ -25,6 +27,7 @@ from stigmergy.blackboard.rows import decode
 from stigmergy.blackboard.view import ref_in
 from stigmergy.blackboard.where import Filter
 from stigmergy.loop import in_a_loop
+from stigmergy.prompts import prompt_of
 from stigmergy.seeds import read_seeds
 from stigmergy.tending import TendedBoard
 
@@ -169,6 +172,18 @@ class Blackboard(TendedBoard):
             return await self.run_until_idle(timeout=timeout)
 
         return in_a_loop(both)
+
+    def prompt(self, agent: Agent | str, *ids: int | str) -> Request:
+        """What an agent's model would be asked first, given these artifacts; nothing is sent, and nothing changes.
+
+        Args:
+            ids: the inputs: `12` or `"Type@12"`.
+
+        Raises:
+            NotFound: there is no such agent or artifact, or the agent does not consume it.
+            DefinitionError: the agent has a body of its own, so that nothing is asked.
+        """
+        return prompt_of(self, self, agent, *ids)
 
     async def watch(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """The events after that position as they become durable, until the board is closed.

@@ -81,14 +81,19 @@ class BodyWorker:
             return self._drafts(plan, await plan.function(*payloads))
         return self._drafts(plan, await self._run(plan, job))
 
-    async def _run(self, plan: _Plan, job: Job) -> object:
+    async def context(self, job: Job) -> Context:
+        """What the body of a job may know and do."""
+        plan = self._plans[job.agent.name]
         inputs = [self._input(job, id) for id in job.inputs]
-        means = plan.agent.means
         request = Request(job, self._types, inputs, job.agent.phase)
         briefing = await self._brief(plan.provider, request, job) if plan.provider is not None else None
+        return Context(job, inputs, request, briefing, self._draft, threaded=not plan.agent.means.is_async)
+
+    async def _run(self, plan: _Plan, job: Job) -> object:
+        means = plan.agent.means
         threaded = not means.is_async
-        context = Context(job, inputs, request, briefing, self._draft, threaded=threaded)
-        args, named = means.call.arguments(inputs, job.slots, context)
+        context = await self.context(job)
+        args, named = means.call.arguments(context.artifacts, job.slots, context)
 
         async def body() -> Any:
             if means.isolate == "process":

@@ -33,6 +33,7 @@ from stigmergy.cli.looking import (
 from stigmergy.cli.replaying import written_test
 from stigmergy.cli.running import go, on_terminal
 from stigmergy.loop import in_a_loop
+from stigmergy.prompts import prompt_of, shown
 from stigmergy.replay import replay as replayed
 from stigmergy.seeds import read_seeds, save_seeds, write_stream
 from stigmergy.version import VERSION
@@ -212,6 +213,21 @@ def why_not(
         view = file if target is None else informed(file, load(target, settings))
         answer = (view if at is None else view.at(moment(at))).why_not(agent, artifact)
         typer.echo(answer.to_json() if as_json else str(answer))
+
+
+@app.command()
+def prompt(
+    target: Target,
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="An agent that a model answers for.")],
+    artifact: Annotated[list[str], typer.Argument(metavar="ID...", help="Its inputs: 12 or Type@12.")],
+    store: StoreFile, settings: SetList = [],  # noqa: B006
+    as_json: Json = False, traceback: Traceback = False,
+) -> None:  # fmt: skip
+    """Print what an agent's model would be asked about artifacts of a board file; nothing is sent."""
+    with _errors(traceback=traceback), read(store) as file:
+        roster = load(target, settings)
+        request = prompt_of(informed(file, roster), roster, agent, *artifact)
+        typer.echo(request.model_dump_json(indent=2) if as_json else shown(request))
 
 
 @app.command()

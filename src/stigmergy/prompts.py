@@ -1,0 +1,115 @@
+"""What a model would be asked about an artifact: the prompt before it is sent."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from stigmergy.agents.agent import Agent
+from stigmergy.agents.models.model import Estimate, OnToken, Reply, Request
+from stigmergy.agents.prompting.answer import Answer, answered
+from stigmergy.agents.roster import Roster
+from stigmergy.agents.worker import BodyWorker
+from stigmergy.blackboard.decision import Draft
+from stigmergy.blackboard.errors import DefinitionError, NotFound, UseContext
+from stigmergy.blackboard.events import Called, Calling, Published
+from stigmergy.blackboard.job import Job
+from stigmergy.blackboard.rows import decode
+from stigmergy.blackboard.stores.base import Reader
+from stigmergy.blackboard.view import View
+from stigmergy.loop import in_a_loop
+
+
+def prompt_of(view: View, roster: Roster, agent: Agent | str, *ids: int | str) -> Request:
+    """What the model of an agent would be asked first, given these artifacts; nothing is sent, and nothing changes.
+
+    Args:
+        view: where the artifacts are, and what context they have there.
+        ids: the inputs, in the order of the subscription: `12` or `"Type@12"`.
+
+    Raises:
+        NotFound: there is no such agent or artifact, or the agent does not consume it.
+        DefinitionError: the agent has a body of its own, so that nothing is asked.
+    """
+    found = roster.find(agent if isinstance(agent, str) else agent.name)
+    if found.means.function is not None:
+        raise DefinitionError(f'agent "{found.name}" has a body of its own, so no model is asked.')
+    asking = answered(found, roster.model if roster.model is not None else _NoModel())
+    artifacts = [view.get(id) for id in ids]
+    consumed = {slot.type_name for s in found.subscriptions for slot in s.slots}
+    strange = next((a for a in artifacts if a.type_name not in consumed), None)
+    if strange is not None or not artifacts:
+        what = strange.ref if strange is not None else "nothing"
+        raise NotFound(f'agent "{found.name}" does not consume {what}. It consumes {", ".join(sorted(consumed))}.')
+    first = artifacts[0]
+    source, last = view._source(), view.last
+    row = source.reader.event(last)
+    now = row.at if row is not None else first.at
+    worker = BodyWorker([asking], source.types, roster.context)
+    inputs, desk = [a.id for a in artifacts], _Reading(source.reader, now)
+    job = Job(-1, last, 1, asking.spec, "", inputs, [], first.run, "", now, 0, desk)
+    body = cast("Answer", asking.means.function)
+
+    async def ask() -> Request:
+        return body.first_request(await worker.context(job))
+
+    return in_a_loop(ask)
+
+
+def shown(request: Request) -> str:
+    """A request as text: who says what, and what is asked for."""
+    parts = [f"--- {message.role}\n{message.text}" for message in request.messages]
+    if request.tools:
+        parts.append("--- tools\n" + "\n".join(f"{tool.name}: {tool.description}" for tool in request.tools))
+    return "\n\n".join(parts)
+
+
+class _NoModel:
+    """Stands for a model that nobody has named."""
+
+    name = "(no model)"
+
+    def estimate(self, request: Request, /) -> Estimate:
+        return Estimate()
+
+    async def complete(self, request: Request, /, on_token: OnToken | None = None) -> Reply:
+        raise NotImplementedError
+
+
+class _Reading:
+    """The desk of a body that only looks."""
+
+    def __init__(self, reader: Reader, now: float) -> None:
+        self._reader, self._now = reader, now
+
+    def now(self) -> float:
+        return self._now
+
+    def published(self, id: int) -> Published:
+        row = self._reader.event(id)
+        event = decode(row) if row is not None else None
+        if not isinstance(event, Published):
+            raise NotFound(f"there is no artifact {id}.")
+        return event
+
+    def reader(self) -> Reader:
+        return self._reader
+
+    def chain(self, job: Job) -> list[int]:
+        return [job.id]
+
+    def recorded(self, job: Job) -> dict[str, tuple[Calling, Called | None]]:
+        return {}
+
+    async def calling(self, job: Job, event: Calling) -> int:
+        raise UseContext("a context provider has no effects.")
+
+    async def called(self, job: Job, calling: int, event: Called) -> None:
+        raise UseContext("a context provider has no effects.")
+
+    async def sleep(self, job: Job, calling: int) -> None:
+        raise UseContext("a context provider has no effects.")
+
+    async def publish_from(self, job: Job, drafts: Sequence[Draft]) -> list[int]:
+        raise UseContext("a context provider publishes nothing.")
+
+    def lingering(self, job: Job) -> Callable[[], Any]:
+        raise UseContext("a context provider runs on the loop.")
