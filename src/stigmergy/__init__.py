@@ -3,6 +3,7 @@
 from stigmergy.agents.agent import Agent, FunctionAgent
 from stigmergy.agents.builder import AgentBuilder
 from stigmergy.agents.context import Context
+from stigmergy.agents.prompting.mcp import McpServer
 from stigmergy.agents.prompting.prompt import Ask, PromptParts
 from stigmergy.agents.roster import Roster
 from stigmergy.agents.subscribe import ancestor
@@ -99,6 +100,7 @@ __all__ = [
     "HumanQuestion",
     "Implementation",
     "Limits",
+    "McpServer",
     "Metrics",
     "NestedWork",
     "Opaque",

@@ -49,7 +49,9 @@ def prompt_of(view: View, roster: Roster, agent: Agent | str, *ids: int | str) -
     body = cast("Answer", asking.means.function)
 
     async def ask() -> Request:
-        return body.first_request(await worker.context(job))
+        context = await worker.context(job)
+        async with body.toolbox(context) as tools:
+            return body.first_request(context, tools)
 
     return in_a_loop(ask)
 

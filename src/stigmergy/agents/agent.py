@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from stigmergy.agents.call import NO_ARGUMENTS, CallShape
 from stigmergy.agents.caller import Origin
 from stigmergy.agents.prompting.prompt import Ask
+from stigmergy.agents.prompting.tools import ToolSource
 from stigmergy.blackboard.briefing import ContextProvider
 from stigmergy.blackboard.definitions import AgentSpec, Output, Retry, Slot, Subscription
 from stigmergy.blackboard.durations import Seconds, in_seconds
@@ -37,7 +38,7 @@ class Means:
         model: answers when there is no body; None = the board's model.
         context: gives instructions and past artifacts; None = the board's provider.
         ask: how the model is asked; None = as usual.
-        tools: functions that the model may call.
+        tools: functions that the model may call, and servers of such.
         middleware: runs around the body, the first outermost.
     """
 
@@ -48,7 +49,7 @@ class Means:
     model: object | None = None
     context: ContextProvider | None = None
     ask: Ask | None = None
-    tools: tuple[Callable[..., object], ...] = ()
+    tools: tuple[Callable[..., object] | ToolSource, ...] = ()
     middleware: tuple[Middleware, ...] = ()
 
 

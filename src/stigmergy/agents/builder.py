@@ -13,6 +13,7 @@ from stigmergy.agents.call import call_shape
 from stigmergy.agents.caller import Origin, caller, here, origin_of
 from stigmergy.agents.outputs import Publishing, output, plain_outputs
 from stigmergy.agents.prompting.prompt import Ask
+from stigmergy.agents.prompting.tools import ToolSource
 from stigmergy.agents.signature import ContextMark, Models, read_signature
 from stigmergy.agents.subscribe import Batching, Grouping, Joining, Producers, Reading, Wanted, Within, subscription
 from stigmergy.blackboard.artifact import Artifact
@@ -96,9 +97,9 @@ class AgentBuilder(Agent, Generic[Out, *In]):
         """Who gives it instructions and past artifacts, instead of the board's provider."""
         return self._with(means=replace(self.means, context=provider))
 
-    def tools(self, *functions: Callable[..., object]) -> Self:
-        """Functions that its model may call; again = adds."""
-        return self._with(means=replace(self.means, tools=self.means.tools + functions))
+    def tools(self, *tools: Callable[..., object] | ToolSource) -> Self:
+        """Functions that its model may call, or servers of such (`McpServer`); again = adds."""
+        return self._with(means=replace(self.means, tools=self.means.tools + tools))
 
     def around(self, *middleware: Middleware) -> Self:
         """Middleware around its body, the first outermost; again = inside of these."""

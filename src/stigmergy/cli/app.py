@@ -224,7 +224,7 @@ def prompt(
     as_json: Json = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
     """Print what an agent's model would be asked about artifacts of a board file; nothing is sent."""
-    with _errors(traceback=traceback), read(store) as file:
+    with errors(traceback=traceback), read(store) as file:
         roster = load(target, settings)
         request = prompt_of(informed(file, roster), roster, agent, *artifact)
         typer.echo(request.model_dump_json(indent=2) if as_json else shown(request))

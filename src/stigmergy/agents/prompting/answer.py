@@ -6,7 +6,8 @@ the prompt of now may differ from theirs; it begins anew only when its outputs w
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -20,8 +21,8 @@ from stigmergy.agents.models.model import Message, Model, Reply, Request, ToolCa
 from stigmergy.agents.models.resolve import as_model
 from stigmergy.agents.prompting.contract import Contract
 from stigmergy.agents.prompting.prompt import CHARACTERS, Ask, PromptParts
-from stigmergy.agents.prompting.tools import Tool, ToolResult, allowed, tools_of
-from stigmergy.blackboard.errors import PublishError
+from stigmergy.agents.prompting.tools import Tool, ToolResult, ToolSource, allowed, distinct, tools_of
+from stigmergy.blackboard.errors import DefinitionError, PublishError
 from stigmergy.blackboard.events import Failed
 
 _REPLY = TypeAdapter(Reply)
@@ -55,9 +56,20 @@ class Answer:
         self.ask = agent.means.ask or Ask()
         self._contract = Contract(agent.outputs)
         self._schema = self._contract.schema()
-        self._tools = tools_of(agent.means.tools, f'agent "{agent.name}"')
+        self._subject = f'agent "{agent.name}"'
+        self._sources = [tool for tool in agent.means.tools if isinstance(tool, ToolSource)]
+        self._tools = tools_of([t for t in agent.means.tools if not isinstance(t, ToolSource)], self._subject)
 
-    def first_request(self, ctx: Context) -> Request:
+    @asynccontextmanager
+    async def toolbox(self, ctx: Context) -> AsyncIterator[tuple[Tool, ...]]:
+        """The tools that may be called in this activation."""
+        async with AsyncExitStack() as stack:
+            found = list(self._tools)
+            for source in self._sources:
+                found += await stack.enter_async_context(source.open_tools())
+            yield allowed(distinct(found, self._subject), ctx.tools)
+
+    def first_request(self, ctx: Context, tools: Sequence[Tool]) -> Request:
         """What the model is asked first; without any effect, so that it can be seen before it is sent."""
         parts = PromptParts(
             agent=ctx.agent_name, description=ctx.description, phase=ctx.phase, instructions=ctx.instructions,
@@ -67,7 +79,7 @@ class Answer:
         ask = self.ask
         return Request(
             model=self.model.name, messages=tuple(ask.prompt(parts)), output=self._schema,
-            tools=tuple(tool.spec for tool in allowed(self._tools, ctx.tools)),
+            tools=tuple(tool.spec for tool in tools),
             temperature=ask.temperature, max_tokens=ask.max_tokens, seed=ask.seed, options=ask.options,
         )  # fmt: skip
 
@@ -77,9 +89,16 @@ class Answer:
         Raises:
             ModelError: the provider failed, or (`BadReply`) no reply within the limits could be used.
         """
+        async with self.toolbox(ctx) as tools:
+            try:
+                return await self._talk(ctx, tools)
+            except Exception as error:  # noqa: BLE001  raised as it is, not in the group that a connection makes of it
+                failed = error
+        raise failed
+
+    async def _talk(self, ctx: Context, tools: Sequence[Tool]) -> Sequence[BaseModel]:
         talk = _Talk(ctx, self.model)
-        tools = allowed(self._tools, ctx.tools)
-        request = self.first_request(ctx)
+        request = self.first_request(ctx, tools)
         useless = rounds = 0
         while True:
             reply = await talk.next(request)

@@ -3,15 +3,33 @@
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, Protocol, get_type_hints, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 from pydantic_core import PydanticSerializationError, to_json
 
 from stigmergy.agents.models.model import ToolSpec
 from stigmergy.agents.threads import in_thread
-from stigmergy.blackboard.errors import BadSignature
+from stigmergy.blackboard.errors import BadSignature, BodyError
+
+
+class ToolsUnavailable(BodyError):
+    """A server of tools cannot be reached."""
+
+
+@runtime_checkable
+class ToolSource(Protocol):
+    """Something that has tools while it is open."""
+
+    def open_tools(self) -> AbstractAsyncContextManager[Sequence["Tool"]]:
+        """Open it for one activation.
+
+        Raises:
+            ToolsUnavailable: it cannot be reached.
+        """
+        ...
 
 
 class ToolResult(BaseModel):
@@ -92,14 +110,22 @@ def tools_of(functions: Sequence[Callable[..., object]], subject: str) -> tuple[
     """The tools of an agent.
 
     Raises:
-        BadSignature: one of them cannot be a tool, or two have one name.
+        BadSignature: one cannot be a tool, or two have one name.
     """
-    tools = tuple(tool_of(function) for function in functions)
+    return distinct([tool_of(function) for function in functions], subject)
+
+
+def distinct(tools: Sequence[Tool], subject: str) -> tuple[Tool, ...]:
+    """The tools, if no two have one name.
+
+    Raises:
+        BadSignature: two have.
+    """
     names = [tool.name for tool in tools]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise BadSignature(f'{subject} has two tools called "{twice}". Give one of them another name.')
-    return tools
+    return tuple(tools)
 
 
 def allowed(tools: Sequence[Tool], names: Collection[str] | None) -> tuple[Tool, ...]:
