@@ -22,7 +22,7 @@ from stigmergy.agents.models.resolve import as_model
 from stigmergy.agents.prompting.contract import Contract
 from stigmergy.agents.prompting.prompt import CHARACTERS, Ask, PromptParts
 from stigmergy.agents.prompting.tools import Tool, ToolResult, ToolSource, allowed, distinct, tools_of
-from stigmergy.blackboard.errors import DefinitionError, PublishError
+from stigmergy.blackboard.errors import PublishError
 from stigmergy.blackboard.events import Failed
 
 _REPLY = TypeAdapter(Reply)
