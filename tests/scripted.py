@@ -1,57 +1,49 @@
-"""A model that answers what a test says, and counts."""
+"""A scripted model whose answers are artifacts, and cost something."""
 
-import json
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
-import anyio.lowlevel
 from pydantic import BaseModel
 
-from stigmergy.agents.models.model import Estimate, OnToken, Reply, Request, ToolCall, Usage
+from stigmergy.agents.models.model import Estimate, Reply, Request, ToolCall, Usage
+from stigmergy.agents.models.scripted import Scripted
+from stigmergy.testing import outputs
 
 Answer = str | Reply | ToolCall | BaseModel | list[BaseModel] | Exception
 
 
-def outputs(*payloads: BaseModel) -> str:
-    """What a model writes that publishes these."""
-    return json.dumps({"outputs": [{"type": type(p).__name__, "payload": p.model_dump(mode="json")} for p in payloads]})
-
-
-class Script:
-    """Answers in order, or as a function says.
+class Script(Scripted):
+    """Answers in order, or as a function says; what is published may be given as it is.
 
     Args:
         cost: dollars of each reply; `most` is what each is said to cost at most.
+        tokens: of each request.
     """
-
-    name = "test/script"
 
     def __init__(
         self, answers: Iterable[Answer] | Callable[[Request], Answer], *, cost: str = "0", most: str | None = None,
         tokens: int = 0,
     ) -> None:  # fmt: skip
-        self.asked: list[Request] = []
-        self._answers = answers if callable(answers) else iter(list(answers))
-        self._cost, self._most, self._tokens = Decimal(cost), Decimal(most or cost), tokens
+        paid = Reply(cost=Decimal(cost), usage=Usage(input=tokens), model="test/script")
 
-    def estimate(self, request: Request, /) -> Estimate:
-        return Estimate(tokens=self._tokens, cost=self._most)
+        def whole(answer: Answer) -> Reply | Exception:
+            match answer:
+                case Reply() | Exception():
+                    return answer
+                case ToolCall():
+                    return paid.model_copy(update={"tool_calls": (answer,), "finish": "tool_calls"})
+                case str():
+                    return paid.model_copy(update={"text": answer})
+                case BaseModel():
+                    return paid.model_copy(update={"text": outputs(answer)})
+                case _:
+                    return paid.model_copy(update={"text": outputs(*answer)})
 
-    async def complete(self, request: Request, /, on_token: OnToken | None = None) -> Reply:
-        self.asked.append(request)
-        answer = self._answers(request) if callable(self._answers) else next(self._answers)
-        await anyio.lowlevel.checkpoint()
-        if isinstance(answer, Exception):
-            raise answer
-        if isinstance(answer, Reply):
-            return answer
-        paid = Reply(cost=self._cost, usage=Usage(input=self._tokens), model=self.name)
-        if isinstance(answer, ToolCall):
-            return paid.model_copy(update={"tool_calls": (answer,), "finish": "tool_calls"})
-        if isinstance(answer, BaseModel):
-            answer = [answer]
-        text = answer if isinstance(answer, str) else outputs(*answer)
-        return paid.model_copy(update={"text": text})
+        estimate = Estimate(tokens=tokens, cost=Decimal(most or cost))
+        if callable(answers):
+            super().__init__(lambda request: whole(answers(request)), name="test/script", estimate=estimate)
+        else:
+            super().__init__([whole(answer) for answer in answers], name="test/script", estimate=estimate)
 
     def texts(self, i: int = -1) -> list[str]:
         """What the messages of a request said."""

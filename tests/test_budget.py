@@ -11,7 +11,7 @@ import pytest
 
 from stigmergy import Blackboard, Budget, Component, Context, Costs, Limits, Retry, replay
 from stigmergy.agents.models.errors import ModelTimeout
-from stigmergy.agents.models.model import Reply, Request
+from stigmergy.agents.models.model import OnToken, Reply, Request
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Called, Calling, Event, Failed
 from stigmergy.testing import VirtualClock
@@ -29,7 +29,7 @@ class Meter(Script):
         super().__init__(lambda _: [B()], cost=cost, most=most, tokens=10)
         self.open = self.most_open = 0
 
-    async def complete(self, request: Request, /, on_token: object = None) -> Reply:
+    async def complete(self, request: Request, /, on_token: OnToken | None = None) -> Reply:
         self.open += 1
         self.most_open = max(self.most_open, self.open)
         await asyncio.sleep(0)
@@ -199,7 +199,7 @@ class Hanging(Script):
         super().__init__(lambda _: [B()], cost="0.10", most="0.25")
         self.reached = asyncio.Event()
 
-    async def complete(self, request: Request, /, on_token: object = None) -> Reply:
+    async def complete(self, request: Request, /, on_token: OnToken | None = None) -> Reply:
         if not self.reached.is_set():
             self.asked.append(request)
             self.reached.set()

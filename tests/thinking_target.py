@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from stigmergy import Blackboard
-from stigmergy.agents.models.model import Reply, Request
+from stigmergy.agents.models.model import OnToken, Reply, Request
 from tests.boards import A, B
 from tests.scripted import Script, outputs
 
@@ -21,7 +21,7 @@ class Provider(Script):
     def _say(self, request: Request) -> str:
         return "no" if len(request.messages) == 2 else outputs(B(n=len(request.messages)))
 
-    async def complete(self, request: Request, /, on_token: object = None) -> Reply:
+    async def complete(self, request: Request, /, on_token: OnToken | None = None) -> Reply:
         with self._file.open("a", encoding="utf-8") as file:
             file.write(f"{len(request.messages)}\n")
         if self._moment == "in the call" and len(request.messages) > 2:

@@ -3,6 +3,7 @@
 `stigmergy.testing.strategies` and `stigmergy.testing.stores` need the extra `stigmergy[testing]`; nothing here does.
 """
 
+from stigmergy.agents.prompting.contract import outputs
 from stigmergy.blackboard.clock import VirtualClock
 from stigmergy.testing.assertions import assert_idle, assert_lineage, assert_not_published, assert_published
 from stigmergy.testing.by_hand import Effect, SoloContext, context, perform
@@ -27,6 +28,7 @@ __all__ = [
     "context",
     "line",
     "make_test",
+    "outputs",
     "perform",
     "play",
     "refused_network",

@@ -29,7 +29,7 @@ class Trial:
 
 def trial(
     agent: Agent, /, *inputs: BaseModel, past: Sequence[Given] = (), instructions: Sequence[BaseModel] = (),
-    recorded: Recorded | None = None,
+    recorded: Recorded | None = None, model: object | None = None,
 ) -> Trial:  # fmt: skip
     """Run one agent alone, on a board in memory with a virtual clock: matching, retries, limits and output checks too.
 
@@ -37,6 +37,7 @@ def trial(
         inputs: published together, from outside.
         past, instructions: what its context is to hold; unless given, what its own context provider says.
         recorded: what `ctx.call` gives, by key: those effects are not executed.
+        model: answers if the agent has neither a body nor a model of its own.
     """
     told = Briefing(tuple(instructions), envelopes(past, -1, -1))
     alone = copy.copy(agent)
@@ -44,7 +45,7 @@ def trial(
         alone.means = replace(agent.means, context=Told(told))
 
     async def run() -> Trial:
-        board = Blackboard(clock=VirtualClock())
+        board = Blackboard(clock=VirtualClock(), model=model)
         board._register(alone)
         owner = await board._open()
         owner.desk = _RecordedDesk(owner, recorded or {})
