@@ -14,10 +14,10 @@ from stigmergy.agents.models.errors import ModelTimeout
 from stigmergy.agents.models.model import OnToken, Reply, Request
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Called, Calling, Event, Failed
-from stigmergy.testing import VirtualClock
+from stigmergy.testing import VirtualClock, outputs
 from tests.boards import A, B, Boards, C, numbers
 from tests.readme import ROOT
-from tests.scripted import Answer, Script, outputs
+from tests.scripted import Answer, Script
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,9 @@ import pytest
 from stigmergy import Limits, McpServer
 from stigmergy.agents.models.model import ToolCall
 from stigmergy.blackboard.events import Called
+from stigmergy.testing import outputs
 from tests.boards import A, B, Boards, numbers
-from tests.scripted import Script, outputs
+from tests.scripted import Script
 
 pytest.importorskip("mcp")
 pytestmark = pytest.mark.anyio

@@ -24,9 +24,9 @@ from stigmergy.agents.models.model import Reply, Request
 from stigmergy.agents.prompting.prompt import Ask
 from stigmergy.blackboard.errors import NoBody
 from stigmergy.blackboard.events import Called, Calling, Failed
-from stigmergy.testing import VirtualClock
+from stigmergy.testing import VirtualClock, outputs
 from tests.boards import A, B, Boards, C, numbers
-from tests.scripted import Script, outputs
+from tests.scripted import Script
 
 pytestmark = pytest.mark.anyio
 

@@ -13,9 +13,9 @@ from stigmergy.agents.prompting.prompt import fenced
 from stigmergy.agents.prompting.tools import tool_of
 from stigmergy.blackboard.errors import BadSignature
 from stigmergy.blackboard.events import Called
-from stigmergy.testing import VirtualClock
+from stigmergy.testing import VirtualClock, outputs
 from tests.boards import A, B, Boards, C, numbers
-from tests.scripted import Answer, Script, outputs
+from tests.scripted import Answer, Script
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,9 @@ from stigmergy import Ask, PhaseContextProvider, PromptParts, private
 from stigmergy.agents.models.model import Message
 from stigmergy.blackboard.errors import DefinitionError, NotFound
 from stigmergy.cli.app import app
+from stigmergy.testing import outputs
 from tests.boards import A, B, Boards, C
-from tests.scripted import Script, outputs
+from tests.scripted import Script
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from stigmergy import Blackboard
 from stigmergy.agents.models.model import OnToken, Reply, Request
+from stigmergy.testing import outputs
 from tests.boards import A, B
-from tests.scripted import Script, outputs
+from tests.scripted import Script
 
 
 class Provider(Script):

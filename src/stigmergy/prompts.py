@@ -113,5 +113,8 @@ class _Reading:
     async def publish_from(self, job: Job, drafts: Sequence[Draft]) -> list[int]:
         raise UseContext("a context provider publishes nothing.")
 
+    def watched(self, type_name: str) -> bool:
+        return False
+
     def lingering(self, job: Job) -> Callable[[], Any]:
         raise UseContext("a context provider runs on the loop.")
