@@ -60,7 +60,6 @@ class Costs(Component[CostState]):
     Failed attempts and failed effects count: they were paid for.
     """
 
-    version = 2
     observes: ClassVar[tuple[type[Event], ...]] = (Enrolled, Claimed, Calling, Called, Failed, Completed, Ended)
 
     def start(self) -> CostState:
