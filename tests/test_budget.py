@@ -6,12 +6,13 @@ import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from stigmergy import Blackboard, Budget, Component, Context, Costs, Limits, Retry, replay
-from stigmergy.agents.models.errors import ModelTimeout
-from stigmergy.agents.models.model import OnToken, Reply, Request
+from stigmergy.agents.models.errors import ModelTimeout, RateLimited
+from stigmergy.agents.models.model import OnToken, Reply, Request, Usage
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Called, Calling, Event, Failed
 from stigmergy.testing import VirtualClock, outputs
@@ -91,6 +92,37 @@ async def test_who_is_only_in_the_way_of_reservations_waits_until_they_are_settl
     assert (report.ok, report.done, report.cost) == (True, 50, Decimal("0.50"))
     assert meter.most_open == 2
     assert recount(list(board.events()))[1] <= 1
+
+
+class Moody(Meter):
+    """Costs, fails and takes its time at random, but never costs more than it said."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(cost="0", most="0.20")
+        self._dice = Random(seed)
+
+    async def complete(self, request: Request, /, on_token: OnToken | None = None) -> Reply:
+        for _ in range(self._dice.randrange(5)):
+            await asyncio.sleep(0)
+        if self._dice.random() < 0.2:
+            raise self._dice.choice((ModelTimeout("slow"), RateLimited("later"), OSError("gone")))
+        text = outputs(B()) if self._dice.random() < 0.7 else "no"
+        return Reply(text=text, cost=Decimal(self._dice.randrange(21)) / 100, usage=Usage(output=3))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("cap", ["limit", "component"])
+async def test_whatever_the_order_costs_and_failures_a_cap_holds_and_sums_agree(
+    new_board: Boards, cap: str, seed: int
+) -> None:
+    board = new_board(model=Moody(seed), concurrency=Random(seed).choice((2, 7, 50)), clock=VirtualClock(), **CAPS[cap])  # type: ignore[arg-type]
+    await team(board, 20, retry=Retry(attempts=3)).publish(A())
+    report = await board.run_until_idle()
+    spent, most = recount(list(board.events()))
+    assert most <= 1
+    assert report.cost == spent == board.fold(Costs()).total.money
+    assert report.reason == "budget" or report.open == 0
+    assert replay(board, board).ok
 
 
 @pytest.mark.parametrize("cap", ["limit", "component"])
