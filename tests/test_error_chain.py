@@ -1,6 +1,7 @@
 """What happens to what fails: retry, fallback, recovery work, a person, dead letter, in the order of the components."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -27,11 +28,13 @@ from tests.boards import A, B, Boards, C, copying, numbers
 pytestmark = pytest.mark.anyio
 
 
-def failing(board: Blackboard, ran: list[str] | None = None, *, backup: bool = False, **options: object) -> Blackboard:
+def failing(
+    board: Blackboard, ran: list[str] | None = None, *, backup: bool = False, concurrency: int | None = None
+) -> Blackboard:
     """The board, with an agent that fails at odd numbers; its backup fails at multiples of three, if there is one."""
     noted = ran if ran is not None else []
 
-    @board.agent(retry=Retry(attempts=2, backoff=1), **options)  # type: ignore[call-overload]
+    @board.agent(retry=Retry(attempts=2, backoff=1), concurrency=concurrency)
     async def work(a: A) -> B:
         noted.append(f"work {a.n}")
         if a.n % 2:
@@ -84,7 +87,7 @@ async def test_what_the_fallback_fails_at_is_a_dead_letter_of_the_fallback(new_b
 async def test_an_agent_in_reserve_is_offered_nothing_after_a_restart_either(file_board: Boards, ending: str) -> None:
     clock, ran = VirtualClock(), list[str]()
 
-    def components() -> list[Component[object]]:
+    def components() -> list[Component[Any]]:
         return [Fallback({"work": "spare"})]
 
     board = failing(file_board(clock=clock, components=components()), ran, backup=True)
@@ -270,7 +273,7 @@ async def test_what_is_retried_by_hand_is_asked_about_no_more(new_board: Boards)
 @pytest.mark.req("C.19", "S2.40")
 async def test_the_whole_chain_in_its_order(new_board: Boards) -> None:
     clock, ran, analysed = VirtualClock(), list[str](), list[WorkDiscovery]()
-    chain = [
+    chain: list[Component[Any]] = [
         Breaker("work", failures=4, recovery=30),
         Fallback({"work": "spare"}),
         Recovery("spare", depth=1),

@@ -8,10 +8,11 @@ from pydantic_core import from_json, to_json, to_jsonable_python
 
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.artifacts import envelope
+from stigmergy.blackboard.decider import PAUSED
 from stigmergy.blackboard.decision import PERSON
 from stigmergy.blackboard.drafting import draft_of
 from stigmergy.blackboard.errors import KeyReused, NotAChoice, NotFound, UnknownField
-from stigmergy.blackboard.events import Activated, Published
+from stigmergy.blackboard.events import Activated, Event, Published
 from stigmergy.blackboard.owner import Owner
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
 from stigmergy.blackboard.redriving import Edits
@@ -64,18 +65,76 @@ class TendedBoard(OpenBoard):
             raise NotFound(f"nobody waits for an answer to {id} any more: the activation that asked has ended.")
         return event, question
 
-    async def cancel(self, *ids: int | str, reason: str = "asked for") -> None:
-        """End activations as cancelled, unless they have ended already; their bodies are stopped.
+    async def cancel(self, *ids: int | str, run: str | None = None, reason: str = "asked for") -> None:
+        """End open activations as cancelled; their bodies are stopped, and what they would have published is not.
+
+        Args:
+            ids: of activations; of an artifact for everything open that descends from it. What waits for the rest of
+                a join goes on waiting.
+            run: everything open in this run.
 
         Raises:
-            NotFound: one of them is no activation.
+            NotFound: an id is that of no activation and no artifact.
         """
 
         async def verb(owner: Owner) -> None:
-            found = self._activations(owner, ids)
-            await owner.durable(owner.record(owner.decider.cancel(found, reason, self._clock.now())))
+            open_now = owner.decider.state.activations
+            found = dict.fromkeys(a.id for a in open_now.values() if run is not None and a.run == run)
+            for id in dict.fromkeys(self._position(id)[0] for id in ids):
+                event = owner.past.event(id)
+                if isinstance(event, Published):
+                    found |= dict.fromkeys(a for a in open_now if self._descends(owner, a, id))
+                else:
+                    found |= dict.fromkeys(self._activations(owner, [id]))
+            await self._recorded(owner, owner.decider.cancel(list(found), reason, self._clock.now()))
 
         await self._during(verb)
+
+    def _descends(self, owner: Owner, activation: int, artifact: int) -> bool:
+        """Whether an activation consumes an artifact, or what came of it."""
+        todo, seen = list(owner.decider.state.activations[activation].inputs), set[int]()
+        while todo:
+            id = todo.pop()
+            if id == artifact:
+                return True
+            if id < artifact or id in seen:
+                continue
+            seen.add(id)
+            event = owner.past.event(id)
+            if isinstance(event, Activated):
+                todo += event.inputs
+            elif event is not None:
+                todo.append(event.cause)
+        return False
+
+    async def pause(self, *, run: str | None = None, reason: str = "paused") -> None:
+        """Start nothing more in a run until `resume`; what runs ends well, and other runs go on.
+
+        It survives a restart. A run of the board in which nothing else is left ends as `waiting`.
+        """
+
+        async def verb(owner: Owner) -> None:
+            name, now = run or self._run, self._clock.now()
+            await self._recorded(owner, owner.decider.close_run(name, PAUSED, f"run {name!r}: {reason}", "person",
+                                                                "park", now))  # fmt: skip
+
+        await self._during(verb)
+
+    async def resume(self, *, run: str | None = None) -> None:
+        """Let a paused run go on, in this run of the board or in the next."""
+
+        async def verb(owner: Owner) -> None:
+            await self._recorded(owner, owner.decider.resume_run(run or self._run, self._clock.now()))
+
+        await self._during(verb)
+
+    async def _recorded(self, owner: Owner, *decisions: list[Event]) -> None:
+        """Make decisions durable, and start what follows from them."""
+        for events in decisions:
+            owner.record(events)
+        if owner.running:
+            owner.pump()
+        await owner.durable(owner.writer.last)
 
     def _activations(self, owner: Owner, ids: Iterable[int | str]) -> list[int]:
         found = list(dict.fromkeys(self._position(id)[0] for id in ids))
@@ -100,11 +159,8 @@ class TendedBoard(OpenBoard):
         async def verb(owner: Owner) -> None:
             found = self._activations(owner, ids)
             edits = {id: self._edits(owner, id, edited) for id in found}
-            for id in found:
-                owner.record(owner.decider.redrive(id, self._clock.now(), edits=edits[id]))
-            if owner.running:
-                owner.pump()
-            await owner.durable(owner.writer.last)
+            now = self._clock.now()
+            await self._recorded(owner, *[owner.decider.redrive(id, now, edits=edits[id]) for id in found])
 
         await self._during(verb)
 
@@ -143,10 +199,7 @@ class TendedBoard(OpenBoard):
             found = self._activations(owner, ids)
             for id in found:
                 owner.decider.redrivable(id)
-            for id in found:
-                owner.record(owner.decider.discard(id, reason, self._clock.now()))
-            if owner.running:
-                owner.pump()
-            await owner.durable(owner.writer.last)
+            now = self._clock.now()
+            await self._recorded(owner, *[owner.decider.discard(id, reason, now) for id in found])
 
         await self._during(verb)

@@ -20,6 +20,8 @@ from stigmergy.blackboard.running import Running
 from stigmergy.blackboard.timers import Timer
 
 DEFAULT_RUN = "main"
+PAUSED: Reason = "waiting"
+"""Why a run is closed that a person paused, and that only a person resumes."""
 Late = tuple[dict[str, int], dict[str, list[Artifact[Any]]], list[tuple[Artifact[Any], set[str]]]]
 """What those that enroll are late for: subscription -> after which position it missed artifacts, subscription -> what
 waits in places that changed, and the artifacts that are to be offered now, with to which subscriptions."""
@@ -317,14 +319,25 @@ class Decider(Running):
                     self._end(a.id, "cancelled", detail or reason)
 
     def resume_runs(self, now: float) -> list[Event]:
-        """Let closed runs go on, and ask again about everything that was parked."""
+        """Let closed runs go on, but for those that were paused, and ask again about everything that was parked."""
         self._begin(now)
-        for run in [r.name for r in self.state.runs.values() if r.closed]:
+        for run in [r.name for r in self.state.runs.values() if r.closed not in ("", PAUSED)]:
             self._emit(ev.Resumed(run=run))
+        self._unpark()
+        return self._finish()
+
+    def resume_run(self, run: str, now: float) -> list[Event]:
+        """Let a run go on that was paused."""
+        self._begin(now)
+        if self.state.run(run).closed:
+            self._emit(ev.Resumed(run=run))
+            self._unpark()
+        return self._finish()
+
+    def _unpark(self) -> None:
         self.state.ready += self.parked
         self.parked = {}
         self._queue_ready()
-        return self._finish()
 
     def leave(self, now: float) -> list[Event]:
         """Give up the board in good order: running bodies were stopped, and nothing is lost."""

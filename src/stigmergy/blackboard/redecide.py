@@ -17,7 +17,7 @@ from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.agenda import Agenda
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.artifacts import envelope
-from stigmergy.blackboard.decider import Decider
+from stigmergy.blackboard.decider import PAUSED, Decider
 from stigmergy.blackboard.decision import OUTSIDE, PERSON, Draft
 from stigmergy.blackboard.definitions import ONCE, Limits
 from stigmergy.blackboard.drafting import draft_of
@@ -233,6 +233,8 @@ class Redecider(Decider):
                 return self.leave(now)
             case ev.Closed():
                 return self.close_run(first.run, first.reason, first.detail, first.by, first.stop, now)
+            case ev.Resumed() if self.state.run(first.run).closed == PAUSED:
+                return self.resume_run(first.run, now)
             case ev.Resumed():
                 return self.resume_runs(now)
             case ev.Ended(outcome="cancelled"):

@@ -44,6 +44,8 @@ async def go(
         await board.publish_file(*seeds, type_name=bare_type)
         if not run:
             return None
+        if not seeds:
+            await board.resume()
         watching = asyncio.ensure_future(_watch(board)) if live else None
         try:
             return await board.run_until_idle(timeout=timeout)
