@@ -1,5 +1,8 @@
 """Which failures are repeated, and when."""
 
+import asyncio
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +12,7 @@ from stigmergy.agents.models.errors import BadKey, ModelError, RateLimited
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Failed
 from stigmergy.testing import VirtualClock
-from tests.boards import A, B, Boards, numbers
+from tests.boards import A, B, Boards, C, numbers
 
 pytestmark = pytest.mark.anyio
 
@@ -118,3 +121,32 @@ async def test_attempts_go_on_counting_after_a_restart(file_board: Boards, endin
     board = raising(await file_board.after(ending, board, clock=clock), OSError("no"), retry)
     await board.run_until_idle(horizon=None)
     assert len(board.dead_letters()[0].attempts) == 3
+
+
+async def test_a_run_does_not_end_over_a_retry_that_starts_in_the_instant_of_rest(new_board: Boards) -> None:
+    board = new_board()
+    tried, both_wait = list[int](), asyncio.Event()
+
+    @board.agent(retry=Retry(attempts=2, backoff=0.02))
+    async def again(a: A) -> B:
+        tried.append(a.n)
+        if len(tried) < 2:
+            raise OSError("once")
+        await asyncio.sleep(0.01)
+        return B(n=a.n)
+
+    @board.agent
+    async def last(a: A) -> None:
+        await both_wait.wait()
+
+    @board.agent
+    async def slow(b: C) -> None:
+        while not tried:
+            await asyncio.sleep(0)
+        both_wait.set()
+        time.sleep(0.05)  # in the loop: the retry comes due meanwhile, and is seen right after `last` has ended
+
+    await board.publish(A(n=1))
+    await board.publish(C())
+    report = await board.run_until_idle()
+    assert (report.reason, report.open, numbers(board, B)) == ("idle", 0, [1])

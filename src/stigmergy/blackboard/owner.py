@@ -259,9 +259,12 @@ class Owner:
         await self.writer.finish()
 
     async def _until_quiet(self) -> None:
-        self._quiet = asyncio.get_running_loop().create_future()
-        self.pump()
-        await self._quiet
+        while True:
+            self._quiet = asyncio.get_running_loop().create_future()
+            self.pump()
+            await self._quiet
+            if self._at_rest() or self._stopping:  # a deadline may have passed since it was said
+                return
 
     def pump(self) -> None:
         """Start what may start; say so when nothing is left running."""
