@@ -20,7 +20,7 @@ from stigmergy.blackboard.clock import Clock
 from stigmergy.blackboard.decider import Decider
 from stigmergy.blackboard.decision import OUTSIDE, Draft, Origin
 from stigmergy.blackboard.desk import LocalDesk
-from stigmergy.blackboard.errors import BoardBroken, OutcomeUnknown
+from stigmergy.blackboard.errors import BoardBroken, BoardClosed, OutcomeUnknown
 from stigmergy.blackboard.events import Called, Event, Published, Rang, Reason
 from stigmergy.blackboard.fold import Folded
 from stigmergy.blackboard.job import Worker
@@ -29,6 +29,8 @@ from stigmergy.blackboard.past import RecentPast
 from stigmergy.blackboard.stores.base import Reader, Store
 from stigmergy.blackboard.writer import Writer
 
+BACKLOG = 10_000
+"""Activations that may be ready before those who publish from outside into a running board wait."""
 SNAPSHOT_EVERY = 100_000
 """Events after which a running board saves a snapshot."""
 ANNOUNCEMENTS = 100
@@ -60,6 +62,9 @@ class Owner:
         self.attempts = Attempts(self, self.bodies, worker, concurrency)
         self._stopping = False
         self._quiet: asyncio.Future[None] | None = None
+        self._given_up = False
+        self._crowd: asyncio.Future[None] | None = None
+        """What publishers from outside wait for while too much is ready."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._goal: Goal | None = None
@@ -149,6 +154,11 @@ class Owner:
             raise self.broken() from self.writer.failed
         while self._quiet is not None and self.writer.behind > 2 * WINDOW:
             await self.durable(self.writer.last - WINDOW)
+        while self.going_on and self._quiet is not None and self.decider.agenda.count > BACKLOG:
+            self._crowd = self._crowd or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._crowd)
+        if self._given_up:
+            raise BoardClosed(f"{self._name} was closed while this waited to be published; nothing was.")
         events = self.decider.publish(drafts, self.clock.now(), origin)
         last = self.record(events)
         if self._quiet is not None:
@@ -230,6 +240,7 @@ class Owner:
             raise
         finally:
             self._quiet = self._goal = self._runner = None
+            self._let_in()
             self._disarm()
 
     async def _leave_running(self) -> None:
@@ -250,6 +261,7 @@ class Owner:
 
     async def leave(self) -> None:
         """Give up the board: stop what runs, and make everything durable."""
+        self._given_up = True
         await self._interrupt()
         self._disarm()
         if self._quiet is not None and not self._quiet.done():
@@ -272,6 +284,8 @@ class Owner:
             self.bodies.give_up(self.bodies)
         elif self.going_on:
             self.attempts.start()
+        if self._crowd is not None and (self.decider.agenda.count <= BACKLOG // 2 or not self.going_on):
+            self._let_in()
         if self._at_rest() and self.writer.behind <= self.attempts.window:
             if self._quiet is not None and not self._quiet.done():
                 self._quiet.set_result(None)
@@ -281,6 +295,12 @@ class Owner:
             asyncio.get_running_loop().call_soon(self._move_time)  # a body may be about to do something still
         else:
             self._arm()
+
+    def _let_in(self) -> None:
+        """Those who wait to publish may."""
+        crowd, self._crowd = self._crowd, None
+        if crowd is not None:
+            crowd.set_result(None)
 
     def _at_rest(self) -> bool:
         """Nothing runs, or need not go on."""
