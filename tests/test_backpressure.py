@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from stigmergy.blackboard import owner
+from stigmergy.blackboard import attempts, owner
 from stigmergy.blackboard.errors import BoardClosed
 from tests.boards import A, B, Boards
 
@@ -46,7 +46,7 @@ async def test_publishers_of_many_artifacts_wait_for_a_slow_consumer(
     report = await run
     assert (report.ok, report.done, done) == (True, total + 1, total)
     assert most_ready <= 200 + 400  # the bound, and what each publisher passed it with
-    assert most_behind <= 2 * owner.WINDOW + 3 * 600
+    assert most_behind <= 2 * attempts.WINDOW + 3 * 600
 
 
 async def test_publishers_that_wait_are_let_in_when_the_run_is_stopped(

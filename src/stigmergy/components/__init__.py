@@ -9,6 +9,7 @@ from stigmergy.components.escalation import Escalation, Remedy
 from stigmergy.components.fallback import Fallback
 from stigmergy.components.progress import Progress
 from stigmergy.components.questions import Questions
+from stigmergy.components.quota import Quota, QuotaReached
 from stigmergy.components.statistics import Metrics, PhaseStatistics, WorkflowMetrics
 from stigmergy.components.voting import Rule, Tally, Vote
 
@@ -24,6 +25,8 @@ __all__ = [
     "PhaseStatistics",
     "Progress",
     "Questions",
+    "Quota",
+    "QuotaReached",
     "Remedy",
     "Rule",
     "Tally",

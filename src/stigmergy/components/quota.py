@@ -1,0 +1,155 @@
+"""Caps on how much is done: activations, artifacts and seconds, for each run, causal tree or agent."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from stigmergy.blackboard.component import (
+    ADMIT,
+    ActivationRequest,
+    Admission,
+    CallRequest,
+    Component,
+    Deny,
+    Publish,
+    Reaction,
+    Seen,
+)
+from stigmergy.blackboard.errors import DefinitionError
+from stigmergy.blackboard.events import Claimed, Completed, Ended, Event, Failed, Published
+
+Share = Literal["run", "tree", "agent"]
+
+
+class QuotaReached(BaseModel):
+    """A cap is reached; what has not started stays open.
+
+    Attributes:
+        per, account: whose cap: the name of the run or agent, or the id of the artifact that the tree grew from.
+        what: activations, artifacts or seconds.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    per: Share
+    account: str
+    what: str
+    used: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What one account has used; `told` are the caps that were reported as reached."""
+
+    activations: int = 0
+    artifacts: int = 0
+    seconds: float = 0.0
+    told: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaState:
+    """What is used by account, and which open activations have started."""
+
+    used: Mapping[str, Used] = field(default_factory=dict)
+    started: frozenset[int] = frozenset()
+
+
+class Quota(Component[QuotaState]):
+    """Starts nothing more for a run, causal tree or agent that has used up its share; nothing is lost.
+
+    What has started goes on, others go on, and the run ends as `budget`; raise the cap and run again to go on. When a
+    cap is reached, a `QuotaReached` says so on the board.
+
+    Args:
+        activations: how many may start.
+        artifacts: how many may be published, from outside, too.
+        seconds: how long bodies may have run in sum.
+        per: one cap for each run, each tree that grew from an outside artifact, or each agent.
+
+    Raises:
+        DefinitionError: no cap is given.
+    """
+
+    publishes = (QuotaReached,)
+    observes: ClassVar[tuple[type[Event], ...]] = (Claimed, Completed, Ended, Failed, Published)
+
+    def __init__(
+        self, *, activations: int | None = None, artifacts: int | None = None, seconds: float | None = None,
+        per: Share = "run",
+    ) -> None:  # fmt: skip
+        caps = {"activations": activations, "artifacts": artifacts, "seconds": seconds}
+        self._caps = {what: cap for what, cap in caps.items() if cap is not None}
+        if not self._caps:
+            raise DefinitionError("Quota() caps nothing. Give activations=, artifacts= or seconds=.")
+        self._per: Share = per
+        self.name = f"quota_per_{per}"
+
+    def start(self) -> QuotaState:
+        return QuotaState()
+
+    def step(self, state: QuotaState, seen: Seen, /) -> QuotaState:
+        event, account = seen.event, self._account(seen)
+        if account is None:
+            return state
+        used = state.used.get(account, Used())
+        match event:
+            case Published() if event.producer == self.name:
+                reached = seen.artifact.as_type(QuotaReached) if seen.artifact is not None else None
+                if reached is None:
+                    return state
+                told = state.used.get(reached.account, Used())
+                return _booked(state, reached.account, replace(told, told=(*told.told, reached.what)))
+            case Published():
+                return state if event.system else _booked(state, account, replace(used, artifacts=used.artifacts + 1))
+            case Claimed() if event.cause not in state.started:
+                after = _booked(state, account, replace(used, activations=used.activations + 1))
+                return replace(after, started=state.started | {event.cause})
+            case Failed():
+                return _booked(state, account, replace(used, seconds=used.seconds + event.seconds))
+            case Completed():
+                after = _booked(state, account, replace(used, seconds=used.seconds + event.seconds))
+                return replace(after, started=state.started - {event.cause})
+            case Ended() if event.cause in state.started:
+                return replace(state, started=state.started - {event.cause})
+            case _:
+                return state
+
+    def react(self, state: QuotaState, seen: Seen, /) -> Iterable[Reaction]:
+        account = self._account(seen)
+        if account is None:
+            return
+        told = state.used.get(account, Used()).told
+        for what, used, cap in self._reached(state, account):
+            if what not in told:
+                yield Publish(QuotaReached(per=self._per, account=account, what=what, used=used, limit=cap))
+
+    def admit(self, state: QuotaState, request: ActivationRequest | CallRequest, /) -> Admission:
+        if isinstance(request, CallRequest) or request.id in state.started:
+            return ADMIT
+        for what, used, cap in self._reached(state, self._of(request)):
+            return Deny(f"{what} {used:,.6g} of {cap:,.6g} per {self._per}", park=True)
+        return ADMIT
+
+    def _reached(self, state: QuotaState, account: str) -> Iterator[tuple[str, float, float]]:
+        used = state.used.get(account, Used())
+        for what, cap in self._caps.items():
+            if (n := getattr(used, what)) >= cap:
+                yield what, n, cap
+
+    def _account(self, seen: Seen) -> str | None:
+        if isinstance(seen.event, Published):
+            event = seen.event
+            roots = {"run": event.run, "tree": str(event.root or event.seq), "agent": event.producer}
+            return roots[self._per]
+        return self._of(seen.activation) if seen.activation is not None else None
+
+    def _of(self, request: ActivationRequest) -> str:
+        return {"run": request.run, "tree": str(request.root), "agent": request.agent}[self._per]
+
+
+def _booked(state: QuotaState, account: str, used: Used) -> QuotaState:
+    return replace(state, used={**state.used, account: used})
