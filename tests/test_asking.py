@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from stigmergy import Blackboard, Context, HumanAnswer, HumanQuestion, Questions, Retry, replay
 from stigmergy.blackboard.errors import KeyReused, NotAChoice, NotFound
 from stigmergy.blackboard.events import Activated
-from stigmergy.testing import VirtualClock
+from stigmergy.testing import VirtualClock, context
 from tests.boards import A, B, Boards, C, copying, numbers
 
 pytestmark = pytest.mark.anyio
@@ -255,3 +255,8 @@ async def test_without_the_component_asking_is_refused_with_the_way_out(new_boar
     [dead] = report.left.dead_letters
     assert dead.error is not None
     assert "components=[Questions()]" in dead.error.message
+
+
+async def test_a_body_called_by_hand_is_told_what_the_test_says() -> None:
+    ctx = context(recorded={"go": Decision(go=True)})
+    assert await ctx.ask("go", "Deploy?", answer=Decision) == Decision(go=True)

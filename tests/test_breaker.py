@@ -56,7 +56,7 @@ async def test_an_open_circuit_lets_nothing_through_and_a_half_open_one_lets_one
     assert replay(board, board).ok
 
 
-@pytest.mark.req("S2.42")
+@pytest.mark.req("S2.42", "S2.46")
 async def test_it_closes_after_as_many_successes_as_are_asked_for(new_board: Boards) -> None:
     clock = VirtualClock()
     world = World(clock, down=1)

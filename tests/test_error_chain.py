@@ -21,7 +21,7 @@ from stigmergy import (
 )
 from stigmergy.blackboard.component import Component
 from stigmergy.blackboard.errors import BadComponent
-from stigmergy.blackboard.events import Ended
+from stigmergy.blackboard.events import Ended, Held
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C, copying, numbers
 
@@ -290,6 +290,7 @@ async def test_the_whole_chain_in_its_order(new_board: Boards) -> None:
     assert [w.metadata["agent"] for w in analysed] == ["spare"]
     assert ran[3:6] == ["work 3", "work 3", "spare 3"]
     assert ran[6:] == ["work 3", "work 3", "spare 3"]  # the last two calls of work after the circuit had opened
+    assert {e.by for e in board.events() if isinstance(e, Held)} == {"breaker"}
     [question] = report.left.questions
     await board.answer(question.id, {"then": "retry", "edited": {"n": 4}})
     report = await board.run_until_idle()

@@ -184,7 +184,7 @@ async def test_even_what_is_no_exception_ends_only_the_activation(
 # -- timeouts ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.req("S3.73")
+@pytest.mark.req("S3.73", "S4.23")
 async def test_a_body_that_takes_too_long_is_cancelled_and_reported(new_board: Boards) -> None:
     board = new_board()
     cancelled = asyncio.Event()

@@ -66,7 +66,6 @@ async def test_what_does_not_exist_cannot_be_cancelled(new_board: Boards) -> Non
         await board.cancel(99)
 
 
-@pytest.mark.req("S4.25")
 async def test_a_paused_run_starts_nothing_more_and_goes_on_when_it_is_resumed(new_board: Boards) -> None:
     let_go, started = asyncio.Event(), list[int]()
     board = waiting(new_board(concurrency=1), let_go, started)
