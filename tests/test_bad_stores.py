@@ -105,7 +105,7 @@ NO_BOARDS: list[tuple[Callable[[Path], object], type[StoreError], str]] = [
     (text_file, NotABoard, "run.db is no database. Choose another file for the board."),
     (noise, NotABoard, "run.db is no database. Choose another file for the board."),
     (another_program, NotABoard, "run.db is a database of another program. Choose another file for the board."),
-    (later_version, NewerBoard, "run.db has format 9; this version reads up to 1. Update stigmergy."),
+    (later_version, NewerBoard, "run.db has format 9; this version reads up to 2. Update stigmergy."),
     (Path.mkdir, StoreError, "run.db is a folder. Give the name of a file in it."),
     (os.mkfifo, StoreError, "run.db is no regular file. A board needs one: choose another name."),
     (only_the_log, StoreDamaged, "run.db is gone, but "),

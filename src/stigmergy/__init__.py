@@ -30,6 +30,8 @@ from stigmergy.blackboard.errors import StigmergyError
 from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion
 from stigmergy.blackboard.report import Report
+from stigmergy.blackboard.stores.copies import backup, vacuum
+from stigmergy.blackboard.stores.verify import recover, verify
 from stigmergy.blackboard.types import artifact_type
 from stigmergy.blackboard.view import View, read
 from stigmergy.blackboard.visibility import after, all_of, labelled, private, tenant
@@ -139,9 +141,13 @@ __all__ = [
     "all_of",
     "ancestor",
     "artifact_type",
+    "backup",
     "labelled",
     "private",
     "read",
+    "recover",
     "replay",
     "tenant",
+    "vacuum",
+    "verify",
 ]

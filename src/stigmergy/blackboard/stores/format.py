@@ -14,7 +14,8 @@ from stigmergy.blackboard.errors import (
 )
 
 APPLICATION_ID = int.from_bytes(b"Stig")
-FORMAT = 1
+FORMAT = 2
+"""Since 2, appends are sealed."""
 
 _STRICT = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 _UNTIDY = ("SQLITE_READONLY_RECOVERY", "SQLITE_READONLY_CANTINIT", "SQLITE_READONLY_CANTLOCK")
@@ -24,7 +25,7 @@ CREATE = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE event (
     seq INTEGER PRIMARY KEY, tx INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL, cause INTEGER NOT NULL,
-    run TEXT, type TEXT, key TEXT, work TEXT, body TEXT NOT NULL, payload TEXT NOT NULL
+    run TEXT, type TEXT, key TEXT, work TEXT, body TEXT NOT NULL, payload TEXT NOT NULL, seal BLOB
 ){_STRICT};
 CREATE INDEX event_type ON event (type) WHERE kind = 'Published';
 CREATE INDEX event_run ON event (run) WHERE kind = 'Published';
@@ -79,6 +80,22 @@ def _size(file: str) -> int:
         return os.stat(file).st_size
     except OSError:
         return 0
+
+
+def is_sealed(version: int) -> bool:
+    """Whether the appends of a file of that format are sealed."""
+    return version >= 2
+
+
+def add_seal(seal: bytes) -> str:
+    """What makes a board of format 1 one of 2: everything that it has is one append, with this seal."""
+    return f"""
+    BEGIN IMMEDIATE;
+    ALTER TABLE event ADD COLUMN seal BLOB;
+    UPDATE event SET seal = x'{seal.hex()}' WHERE seq = (SELECT max(seq) FROM event);
+    PRAGMA user_version = 2;
+    COMMIT;
+    """  # noqa: S608  a number
 
 
 def is_board(path: Path, application_id: int, version: int, pages: int) -> bool:

@@ -16,13 +16,24 @@ from weakref import WeakValueDictionary
 
 import aiosqlite
 from anyio import CancelScope
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import to_json
 
 from stigmergy.blackboard.errors import StoreError
 from stigmergy.blackboard.stores.base import Row, Snapshot
-from stigmergy.blackboard.stores.format import COLUMNS, CREATE, INSPECT, check_file, explain, is_board, real_file
+from stigmergy.blackboard.stores.format import (
+    COLUMNS,
+    CREATE,
+    INSPECT,
+    add_seal,
+    check_file,
+    explain,
+    is_board,
+    is_sealed,
+    real_file,
+)
 from stigmergy.blackboard.stores.lock import FileLock
-from stigmergy.blackboard.stores.sqlite_reader import SQLiteReader
+from stigmergy.blackboard.stores.seals import Sealing, seal_of, sealed_text
+from stigmergy.blackboard.stores.sqlite_reader import LAST_SEAL, SQLiteReader
 
 __all__ = ["Durability", "SQLiteReader", "SQLiteStore", "owner_in_this_process"]
 
@@ -35,10 +46,12 @@ _MOST = 1024 if sqlite3.sqlite_version_info >= (3, 32) else 64
 """Rows in one statement; older versions take no more than 999 values."""
 _SIZES = sorted({size for n in range(11) for size in (2**n, 3 * 2**n // 2) if size <= _MOST})
 """Statements are made for few numbers of rows, so that they stay prepared; what is left over is filled up with NULL."""
-_VALUES = ", ".join(f"json_extract(value, '$[{i}]')" for i in range(_WIDTH))
-_APPEND_MANY = f"INSERT INTO event ({COLUMNS}) SELECT {_VALUES} FROM json_each(?)"  # noqa: S608  constants only
+_VALUES = ", ".join(f"json_extract(value, '$[{i}]') AS column{i + 1}" for i in range(_WIDTH))
+_SEALED = "SELECT *, CASE column1 WHEN ? THEN ? END FROM"
+"""Parameters: the last position, and the seal of all rows, which goes with it."""
+_APPEND_MANY = f"INSERT INTO event ({COLUMNS}, seal) {_SEALED} (SELECT {_VALUES} FROM json_each(?))"  # noqa: S608
 """For more rows than a statement can name; it takes twice as long per row."""
-_names = itemgetter(5, 6, 7, 8)
+_time = itemgetter(2)
 
 
 @cache
@@ -46,7 +59,7 @@ def _append(size: int) -> str:
     """One statement for many rows: it commits or fails as a whole, runs without the interpreter lock, and a cancelled
     caller cannot leave a transaction open. Bodies and payloads are strings, so they come back byte for byte."""
     rows = ", ".join([f"({', '.join('?' * _WIDTH)})"] * size)
-    return f"INSERT INTO event ({COLUMNS}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL"  # noqa: S608
+    return f"INSERT INTO event ({COLUMNS}, seal) {_SEALED} (VALUES {rows}) WHERE column1 IS NOT NULL"
 
 
 class SQLiteStore:
@@ -70,6 +83,8 @@ class SQLiteStore:
         self._reader = SQLiteReader(self.path)
         self._connection: aiosqlite.Connection | None = None
         self._identity: os.stat_result | None = None
+        self._seal: bytes | None = None
+        """Of the last append; None = the file knows it: after an append of which nobody knows how it ended."""
 
     @property
     def name(self) -> str:
@@ -104,12 +119,18 @@ class SQLiteStore:
         [found] = await self._run(INSPECT)
         if not is_board(self.path, *found):
             await self._connection.executescript(CREATE)
+        elif not is_sealed(found[1]):
+            sealing = Sealing(b"")
+            for row in self._reader.events():
+                sealing.add(row)
+            await self._connection.executescript(add_seal(sealing.seal()))
         [(mode,)] = await self._run("PRAGMA journal_mode = WAL")
         if mode != "wal":
             raise StoreError(f"{self.path}: this file system cannot hold a write-ahead log. Put it on a local disk.")
         await self._run(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
         await self._run("DELETE FROM snapshot WHERE seq < 0")  # a file that can only be read says so here, not later
-        await self._run("SELECT max(seq) FROM event")
+        last = list(await self._run(LAST_SEAL))
+        self._seal = last[0][0] or b"" if last else b""
 
     async def append(self, rows: Sequence[Row]) -> None:
         """Keep these rows, all or none; durable when it returns. When it is cancelled they may be kept.
@@ -119,19 +140,26 @@ class SQLiteStore:
         """
         if not rows:
             return
-        if "\0" in "".join(filter(None, chain.from_iterable(map(_names, rows)))):
+        if set(map(type, map(_time, rows))) != {float}:  # a clock that gives whole seconds
+            rows = [row._replace(at=float(row.at)) for row in rows]
+        text = sealed_text(chain.from_iterable(rows))
+        if text.count("\0") != len(rows) * _WIDTH - 1:
             _refuse_nul(self.path, rows)
+        before, self._seal = self._seal, None
         try:
+            data = text.encode()
+            seal = seal_of(self._reader.seal() if before is None else before, data)
             if len(rows) > _MOST:
-                await self._execute(_APPEND_MANY, (to_json(rows).decode(),))
+                await self._execute(_APPEND_MANY, (rows[-1].seq, seal, to_json(rows).decode()))
             else:
                 size = _SIZES[bisect_left(_SIZES, len(rows))]
                 values = [*chain.from_iterable(rows), *repeat(None, (size - len(rows)) * _WIDTH)]
-                await self._execute(_append(size), values)
-        except (PydanticSerializationError, UnicodeEncodeError) as error:
+                await self._execute(_append(size), [rows[-1].seq, seal, *values])
+        except UnicodeEncodeError as error:
             raise StoreError(
                 f"{self.path}: event {rows[0].seq} or a later one has text that is not Unicode."
             ) from error
+        self._seal = seal
         self._check_place()
 
     def _check_place(self) -> None:
@@ -185,7 +213,7 @@ class SQLiteStore:
             await self._let_go()
 
     async def _let_go(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._seal = self._connection, None, None
         try:
             if connection is not None and _alive(connection):
                 with CancelScope(shield=True):

@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 _PAGE = 500
 _PAGE_CHARACTERS = 4_000_000
+LAST_SEAL = "SELECT seal FROM event ORDER BY seq DESC LIMIT 1"
 _ROWS = f"SELECT {COLUMNS} FROM event"  # noqa: S608  constants only; values are bound
 
 
@@ -90,6 +91,12 @@ class SQLiteReader:
             row = self._read(lambda c: c.execute(sql, () if until is None else (until,)).fetchone())
         return None if row is None else Snapshot(*row)
 
+    def seal(self) -> bytes:
+        """The seal of the last append; b"" if there is none."""
+        with self._turn:
+            found = self._read(lambda c: c.execute(LAST_SEAL).fetchone())
+        return (found[0] or b"") if found is not None else b""
+
     def close(self) -> None:
         """Let go of the file; the next read opens it again."""
         with self._turn:
@@ -145,7 +152,7 @@ class SQLiteReader:
     def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         try:
             if self._connection is None:
-                self._connection = _connect_to_read(self.path, self._file)
+                self._connection = connect_to_read(self.path, self._file)
             return query(self._connection)
         except sqlite3.Error as error:
             explained = explain(error, self.path)
@@ -153,7 +160,12 @@ class SQLiteReader:
             raise explained from error
 
 
-def _connect_to_read(path: Path, file: str) -> sqlite3.Connection:
+def connect_to_read(path: Path, file: str) -> sqlite3.Connection:
+    """A connection that cannot write, to a file that is a board.
+
+    Args:
+        path: as people call it; `file` is what it really is.
+    """
     check_file(path, file)
     if not os.path.exists(file):
         raise StoreError(f'{path} does not exist. Blackboard("{path}") makes it at its first publish.')
