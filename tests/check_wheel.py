@@ -1,6 +1,7 @@
 """Run by the continuous check beside the installed wheel, with the sources out of the way; not part of the suite."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import distribution
@@ -46,3 +47,20 @@ def test_the_command_line_runs_reads_and_explains_a_board() -> None:
     artifacts = json.loads(run(COMMAND, "show", "auth.db", "--json"))
     assert artifacts
     assert "WorkDiscovery" in run(COMMAND, "graph", "auth.db")
+
+
+def test_every_test_of_the_page_on_testing_passes_with_the_extra_alone(tmp_path: Path) -> None:
+    page = (HERE / "testing.md").read_text(encoding="utf-8")
+    found = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert any("async def test_" in block for block in found)
+    for number, block in enumerate(found, 1):
+        (tmp_path / f"test_block{number}.py").write_text(block, encoding="utf-8")
+    assert re.search(r"\d+ passed", run(sys.executable, "-m", "pytest", "-q", "-W", "error", tmp_path))
+
+
+def test_a_recorded_activation_becomes_a_test_that_passes(tmp_path: Path) -> None:
+    (HERE / "questions.jsonl").write_text('{"type": "Question", "payload": {"text": "hello"}}\n', encoding="utf-8")
+    run(COMMAND, "run", "hello.py", "--seed", "questions.jsonl", "--store", "hello.db")
+    answer = json.loads(run(COMMAND, "show", "hello.db", "Answer", "--json"))[0]["id"]
+    run(COMMAND, "make-test", "hello.db", "hello.py", str(answer), "-o", "test_hello.py")
+    assert "1 passed" in run(sys.executable, "-m", "pytest", "-q", "test_hello.py")

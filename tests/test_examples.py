@@ -1,14 +1,17 @@
 """The examples run as their first lines say, and the authentication example grows the tree it was told of."""
 
+import json
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable
 
 import pytest
 from examples import auth
 
 from stigmergy import AnalysisResult, Blackboard, Implementation, ValidationResult, View, WorkDiscovery
-from stigmergy.blackboard.events import Activated, Claimed, Completed
+from stigmergy.blackboard.events import Activated, Claimed, Completed, Published
 from tests.readme import ROOT
 
 Tree = dict[str, "Tree"]
@@ -81,3 +84,40 @@ def _running(board: View, asked: set[int]) -> Iterable[int]:
         if event.cause in asked:
             count += isinstance(event, Claimed) - isinstance(event, Completed)
             yield count
+
+
+@pytest.mark.req("S2.60")
+def test_all_phases_and_the_loop_between_them_are_in_the_picture_and_in_the_trace_as_they_ran() -> None:
+    board = Blackboard(roster=auth.roster)
+    board.run_sync(auth.SEED)
+    events = list(board.events())
+    types = {e.seq: e.type for e in events if isinstance(e, Published)}
+    went = Counter((e.producer, e.type) for e in events if isinstance(e, Published))
+    went.update((types[id], e.agent) for e in events if isinstance(e, Activated) for id in e.inputs)
+    picture = board.graph()
+    assert {(e.source[1], e.target[1]): e.count for e in picture.edges} == dict(went)
+    agents = {node.name for node in picture.nodes if node.kind == "agent"}
+    assert agents == {"analyzer", "implementer", "validator"}
+    assert went["validator", "WorkDiscovery"] == 1, "the loop: validation finds work for analysis"
+    assert drawn(picture.mermaid()) == dict(went)
+    used: set[tuple[str, str]] = set()
+    made: set[tuple[str, str]] = set()
+    for artifact in board.artifacts():
+        trace = json.loads(board.why(artifact.id).to_prov())
+        used |= {(r["prov:activity"], r["prov:entity"]) for r in trace.get("used", {}).values()}
+        made |= {(r["prov:entity"], r["prov:activity"]) for r in trace.get("wasGeneratedBy", {}).values()}
+    publishing = {e.cause for e in events if isinstance(e, Published)}
+    assert used == {
+        (f"board:activation.{e.seq}", f"board:artifact.{id}")
+        for e in events if isinstance(e, Activated) and e.seq in publishing for id in e.inputs
+    }  # fmt: skip
+    assert made == {
+        (f"board:artifact.{e.seq}", f"board:activation.{e.cause}")
+        for e in events if isinstance(e, Published) and e.cause
+    }  # fmt: skip
+
+
+def drawn(mermaid: str) -> dict[tuple[str, str], int]:
+    """The arrows of a Mermaid text, by the names of their ends."""
+    names = dict(re.findall(r"(\w+)[\[({]+\"(\w+)", mermaid))
+    return {(names[a], names[b]): int(n) for a, n, b in re.findall(r"(\w+) -->\|(\d+)\| (\w+)", mermaid)}
