@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 from typer.testing import CliRunner, Result
 
-from stigmergy import Blackboard, Roster, read
+from stigmergy import Blackboard, Context, HumanQuestion, Questions, Roster, read
 from stigmergy.blackboard.errors import CallChanged, DefinitionError, NotFound, WrongFanOut
 from stigmergy.blackboard.events import Activated
 from stigmergy.blackboard.view import View
@@ -332,6 +332,27 @@ def test_from_python_a_roster_is_found_where_it_is_a_global(tmp_path: Path) -> N
 
 def of(board: Blackboard, e: Activated) -> int:
     return int(board.get(e.inputs[0]).payload.n)  # type: ignore[attr-defined]
+
+
+asking = Roster(components=[Questions()])
+
+
+@asking.agent
+async def ask(plain: Plain, ctx: Context) -> Plain | None:
+    return Plain(n=plain.n + 1) if await ctx.ask("sure", f"Count {plain.n}?") else None
+
+
+@pytest.mark.anyio
+async def test_what_a_person_answered_is_answered_again() -> None:
+    board = Blackboard(roster=asking)
+    await board.publish(Plain(n=1))
+    await board.run_until_idle()
+    await board.answer(board.artifacts(HumanQuestion)[0].id, True)
+    await board.run_until_idle()
+    text = make_test(board, asking, board.artifacts(Plain)[1].ref, file=ROOT / "tests" / "test_x.py")
+    assert 'recorded={"sure": True},' in text
+    assert "outputs == [Plain(n=2)]" in text
+    assert perform(ask, context(inputs=[Plain(n=1)], recorded={"sure": True}, strict=True)) == [Plain(n=2)]
 
 
 @pytest.mark.anyio

@@ -233,8 +233,10 @@ class _Written:
             given["past"] = listed([self._given(p) for p in past])
         if told.instructions:
             given["instructions"] = listed([self._source.payload(i) for i in told.instructions])
-        if seen.effects:
-            given["recorded"] = by_key({key: self._effect(*e) for key, e in seen.effects.items()})
+        recorded = {key: self._effect(*e) for key, e in seen.effects.items()}
+        recorded.update({key: literal(value) for key, value in seen.answers.items()})
+        if recorded:
+            given["recorded"] = by_key(recorded)
         plain = {
             "attempt": (seen.claim.attempt, 1), "feedback": (seen.feedback, ""),
             "run": (a.run, "main"), "activation": (a.seq, 0), "repeats": (seen.first, 0),

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import JsonValue
+
 from stigmergy.agents.agent import Agent
 from stigmergy.agents.request import Request, envelope
 from stigmergy.agents.roster import Roster
@@ -14,9 +16,10 @@ from stigmergy.blackboard.briefing import Briefing
 from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.events import Event, Published
 from stigmergy.blackboard.job import Job
+from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
 from stigmergy.blackboard.rows import decode
 from stigmergy.blackboard.stores.base import Reader
-from stigmergy.blackboard.types import TypeTable
+from stigmergy.blackboard.types import TypeTable, type_of
 from stigmergy.blackboard.view import View
 from stigmergy.loop import in_a_loop
 from stigmergy.testing.by_hand import HandDesk
@@ -32,6 +35,7 @@ class Recording:
         outputs: what it published at its end; `inside`: what it published before that.
         effects: by key the announcement, and the record that counts: of this attempt, or of one before it.
         asked: the keys that this attempt announced, in order.
+        answers: what people answered, by the key of the question.
     """
 
     activation: ev.Activated
@@ -45,6 +49,7 @@ class Recording:
     inside: tuple[Artifact[Any], ...]
     effects: dict[str, tuple[ev.Calling, ev.Called]]
     asked: tuple[str, ...]
+    answers: dict[str, JsonValue]
 
     @property
     def name(self) -> str:
@@ -69,6 +74,7 @@ def recording(view: View, id: int | str, types: TypeTable) -> Recording:
     followed = [decode(row) for row in reader.following(activation.seq) if row.seq <= until]
     claim, end, feedback = _attempt(activation, followed)
     published = [e for e in followed if isinstance(e, Published) and not e.system]
+    questions = [e for e in published if e.type == type_of(HumanQuestion).name]
 
     def opened(events: Sequence[Published]) -> tuple[Artifact[Any], ...]:
         return tuple(envelope(e, types.decode(e.type, e.version, e.payload)) for e in events)
@@ -80,12 +86,13 @@ def recording(view: View, id: int | str, types: TypeTable) -> Recording:
         alone=len(chain) == 1 and next(e for e in followed if isinstance(e, ev.Claimed)).seq == claim.seq,
         feedback=feedback, inputs=opened(inputs),
         outputs=opened([e for e in published if e.tx == end.tx]),
-        inside=opened([e for e in published if e.tx < end.tx]),
+        inside=opened([e for e in published if e.tx < end.tx and e not in questions]),
         effects=_effects(reader, chain, claim.seq, end.seq),
         asked=tuple(
             e.key for e in map(decode, reader.calls(activation.seq))
             if isinstance(e, ev.Calling) and claim.seq < e.seq < end.seq
         ),
+        answers=_answers(reader, activation.run, questions),
     )  # fmt: skip
 
 
@@ -138,6 +145,18 @@ def _effects(reader: Reader, chain: Sequence[int], claim: int, end: int) -> dict
                 calling = callings[e.cause]
                 counts = e.outcome == "done" or (e.outcome == "failed" and calling.seq > claim)
                 found |= {calling.key: (calling, e)} if counts else {}
+    return found
+
+
+def _answers(reader: Reader, run: str, questions: Sequence[Published]) -> dict[str, JsonValue]:
+    """What was answered; of a question that was asked anew, the last answer."""
+    found: dict[str, JsonValue] = {}
+    for question in questions:
+        _, _, rest = (question.key or "").partition("/ask/")
+        row = reader.by_key(run, answer_key(question.seq))
+        answer = decode(row) if row is not None else None
+        if isinstance(answer, Published):
+            found[rest.rpartition("/")[0]] = HumanAnswer.model_validate_json(answer.payload).value
     return found
 
 
