@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel, JsonValue
 
 from stigmergy import Blackboard, Roster, View, WorkDiscovery, after, read
+from stigmergy.blackboard.events import Priority
 from stigmergy.seeds import write_stream
 from stigmergy.testing import VirtualClock
 from stigmergy.version import VERSION
@@ -69,7 +70,7 @@ async def auth(board: Blackboard, code: Any) -> None:
 async def everything(board: Blackboard, code: Any) -> None:
     """Orders, stock, work, a cancelled activation, a dead letter that is tried again, and things that still wait."""
     for n in range(1, 7):
-        priority = "low" if n == 4 else "high" if n == 5 else None
+        priority: Priority | None = "low" if n == 4 else "high" if n == 5 else None
         await board.publish(code.Order(n=n, key="abc"[n % 3]), key=f"order {n}", priority=priority, tags=["golden"])
         if n == 3:
             await board.run_until_idle(horizon=0)  # so that something is held until there are more
