@@ -181,7 +181,7 @@ async def test_any_view_can_fold_statistics_costs_and_progress_out_of_the_log(ne
 @pytest.mark.req("S3.4")
 def test_a_phase_definition_says_what_when_and_what_comes_of_it() -> None:
     assert set(PhaseDefinition.model_fields) == {
-        "name", "description", "done_definitions", "additional_notes", "expected_outputs",
+        "name", "description", "done_definitions", "additional_notes", "expected_outputs", "tools",
     }  # fmt: skip
     with pytest.raises(ValidationError, match="description"):
         PhaseDefinition.model_validate({"name": "x", "done_definitions": [], "expected_outputs": []})
