@@ -17,7 +17,7 @@ from stigmergy.blackboard.report import Report
 from stigmergy.blackboard.text import number
 from stigmergy.blackboard.view import read
 from stigmergy.board import Blackboard
-from stigmergy.cli import mending
+from stigmergy.cli import caring, mending
 from stigmergy.cli.errors import errors
 from stigmergy.cli.loading import load, parse_limits
 from stigmergy.cli.looking import (
@@ -260,7 +260,7 @@ def make_test(
         typer.echo(f"wrote {output}; run it with: pytest {shlex.quote(str(output))}", err=True)
 
 
-for name, command in mending.COMMANDS.items():
+for name, command in (mending.COMMANDS | caring.COMMANDS).items():
     app.command(name)(command)
 
 
