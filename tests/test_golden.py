@@ -62,7 +62,7 @@ async def test_a_kept_board_says_what_it_said(golden: Path, board_file: Path) ->
 async def test_a_kept_board_is_decided_the_same_way_again(golden: Path, board_file: Path) -> None:
     found = replay(board_file, make.roster_of(code_of(golden)))
     assert found.ok, str(found)
-    assert found.changed == ()
+    assert all(text.startswith("component ") for text in found.changed), "components of the library have versions"
     with read(board_file) as view:
         assert found.events == view.last
 
