@@ -45,6 +45,7 @@ class Shell(BodiesShell, Protocol):
     @property
     def going_on(self) -> bool: ...
     def wanted(self, fence: int, error: BaseException) -> bool: ...
+    def arm(self) -> None: ...
 
 
 class Attempts:
@@ -151,7 +152,9 @@ class Attempts:
                 drafts: Sequence[Draft] = returned.value
             else:
                 self._turn = None
-                owner.pump()  # it may have been claimed in this turn, and has a timeout
+                self.start()
+                if owner.going_on:
+                    owner.arm()  # it may have been claimed in this turn, and has a timeout
                 drafts = await _rest_of(body, context, waits_for)
             seconds = perf_counter() - started
             events = owner.decider.complete(id, fence, drafts, seconds, owner.clock.now(), spec.retry)

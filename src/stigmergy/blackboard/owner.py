@@ -294,7 +294,7 @@ class Owner:
         elif self.desk.sleepers and self._all_sleep():
             asyncio.get_running_loop().call_soon(self._move_time)  # a body may be about to do something still
         else:
-            self._arm()
+            self.arm()
 
     def _let_in(self) -> None:
         """Those who wait to publish may."""
@@ -308,7 +308,7 @@ class Owner:
 
     async def _wait_for_place(self, horizon: float | None) -> bool:
         self._quiet = asyncio.get_running_loop().create_future()
-        self._arm()
+        self.arm()
         return bool((await asyncio.wait([self._quiet], timeout=horizon))[0])
 
     def _all_sleep(self) -> bool:
@@ -356,7 +356,7 @@ class Owner:
             return False
         if not self.clock.jump(due) and due > now:
             self._quiet = asyncio.get_running_loop().create_future()
-            self._arm()
+            self.arm()
             await self._quiet
             return True
         self.record(self.decider.wake(self.clock.now()))
@@ -373,9 +373,10 @@ class Owner:
             self.record(self.decider.wake(self.clock.now()))
             asyncio.get_running_loop().call_soon(self.pump)
         else:
-            self._arm()
+            self.arm()
 
-    def _arm(self) -> None:
+    def arm(self) -> None:
+        """Ring at the next deadline."""
         timer = self.decider.timers.next()
         if timer is None:
             self._disarm()
