@@ -22,8 +22,8 @@ from candidate import NO_LIMITS
 from harness import Done, Ping, Pong, WrongResult, expect, first, folder, link, memory_mb
 
 from stigmergy import Blackboard, Roster, read, replay
-from stigmergy.blackboard.fold import fold
-from stigmergy.blackboard.observers import Observers
+from stigmergy.blackboard.core.fold import fold
+from stigmergy.blackboard.core.observers import Observers
 
 EVENTS_EACH = 4
 """Events of one delivery: published, activated, claimed, completed."""

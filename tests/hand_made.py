@@ -8,6 +8,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.component import ActivationRequest, Cancel, Component, Publish, Reaction, Seen
+from stigmergy.blackboard.core.observers import state_type
 from stigmergy.blackboard.events import (
     Activated,
     Called,
@@ -27,7 +28,6 @@ from stigmergy.blackboard.events import (
     Released,
     Visibility,
 )
-from stigmergy.blackboard.observers import state_type
 
 S = TypeVar("S")
 

@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 
 from stigmergy.blackboard import events as ev
-from stigmergy.blackboard.agenda import Agenda
-from stigmergy.blackboard.attempts import Attempts
-from stigmergy.blackboard.decider import Decider
-from stigmergy.blackboard.decision import Decision
-from stigmergy.blackboard.desk import LocalDesk
-from stigmergy.blackboard.fold import Folded
-from stigmergy.blackboard.matching import Index
-from stigmergy.blackboard.observers import Observers
-from stigmergy.blackboard.past import RecentPast
-from stigmergy.blackboard.places import Places
-from stigmergy.blackboard.running import Running
-from stigmergy.blackboard.state import State
+from stigmergy.blackboard.core.agenda import Agenda
+from stigmergy.blackboard.core.decider import Decider
+from stigmergy.blackboard.core.decision import Decision
+from stigmergy.blackboard.core.fold import Folded
+from stigmergy.blackboard.core.matching import Index
+from stigmergy.blackboard.core.observers import Observers
+from stigmergy.blackboard.core.places import Places
+from stigmergy.blackboard.core.running import Running
+from stigmergy.blackboard.core.state import State
+from stigmergy.blackboard.shell.attempts import Attempts
+from stigmergy.blackboard.shell.desk import LocalDesk
+from stigmergy.blackboard.shell.past import RecentPast
 
 Apply = Callable[[pytest.MonkeyPatch], None]
 

@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any, cast
 
 from stigmergy.blackboard import events as ev
-from stigmergy.blackboard.decider import Decider
-from stigmergy.blackboard.decision import Draft
-from stigmergy.blackboard.drafting import draft_of
+from stigmergy.blackboard.core.decider import Decider
+from stigmergy.blackboard.core.decision import Draft
+from stigmergy.blackboard.core.drafting import draft_of
+from stigmergy.blackboard.core.records import Activation
 from stigmergy.blackboard.events import ErrorInfo, Event, Visibility
-from stigmergy.blackboard.records import Activation
 from tests import simulation_checks as checks
 from tests.simulation_process import Body, Process
 from tests.simulation_world import LABELS, MODELS, UNLUCKY, Job

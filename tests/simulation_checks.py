@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
-from stigmergy.blackboard.agenda import WEIGHT
-from stigmergy.blackboard.decider import Decider
-from stigmergy.blackboard.decision import request_of
+from stigmergy.blackboard.core.agenda import WEIGHT
+from stigmergy.blackboard.core.decider import Decider
+from stigmergy.blackboard.core.decision import request_of
+from stigmergy.blackboard.core.records import Activation
+from stigmergy.blackboard.core.running import over_limit
+from stigmergy.blackboard.core.state import State
 from stigmergy.blackboard.events import Event
-from stigmergy.blackboard.records import Activation
-from stigmergy.blackboard.running import over_limit
-from stigmergy.blackboard.state import State
 from tests.simulation_books import Books
 
 

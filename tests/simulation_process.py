@@ -9,22 +9,22 @@ from typing import Any
 
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.artifact import Artifact
-from stigmergy.blackboard.artifacts import envelope
-from stigmergy.blackboard.decider import Decider
+from stigmergy.blackboard.core.decider import Decider
+from stigmergy.blackboard.core.enrolment import Enrolment, enrolments_of
+from stigmergy.blackboard.core.fold import Folded, fold
+from stigmergy.blackboard.core.ledger import Ledger
+from stigmergy.blackboard.core.matching import Index
+from stigmergy.blackboard.core.observers import Observers, overrides
+from stigmergy.blackboard.core.state import State
 from stigmergy.blackboard.definitions import AgentSpec, Limits
-from stigmergy.blackboard.enrolment import Enrolment, enrolments_of
 from stigmergy.blackboard.errors import CallRefused, NotFound, PublishError
 from stigmergy.blackboard.events import Event, Published
-from stigmergy.blackboard.fold import Folded, fold
-from stigmergy.blackboard.ledger import Ledger
-from stigmergy.blackboard.matching import Index
-from stigmergy.blackboard.observers import Observers, overrides
-from stigmergy.blackboard.past import RecentPast
-from stigmergy.blackboard.rows import decode, encode
-from stigmergy.blackboard.state import State
+from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.reading.artifacts import envelope
+from stigmergy.blackboard.shell.past import RecentPast
 from stigmergy.blackboard.stores.base import Row
 from stigmergy.blackboard.stores.memory import MemoryStore
-from stigmergy.blackboard.types import TypeTable
+from stigmergy.blackboard.stores.rows import decode, encode
 from tests import simulation_checks as checks
 from tests.simulation_books import Books
 from tests.simulation_rules import Auditor

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
+from stigmergy.blackboard.core.observers import AnyComponent
 from stigmergy.blackboard.definitions import AgentSpec, Ancestor, Key, Retry, Slot, Subscription, Where
-from stigmergy.blackboard.observers import AnyComponent
 
 UNLUCKY = 13
 """The number that makes predicates and keys raise."""

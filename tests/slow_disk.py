@@ -7,10 +7,10 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from stigmergy import Blackboard, Context, Retry
-from stigmergy.blackboard.attempts import WINDOW
 from stigmergy.blackboard.events import Calling, Claimed
-from stigmergy.blackboard.rows import decode
+from stigmergy.blackboard.shell.attempts import WINDOW
 from stigmergy.blackboard.stores.base import Row
+from stigmergy.blackboard.stores.rows import decode
 from stigmergy.blackboard.stores.sqlite import SQLiteStore
 from stigmergy.testing import VirtualClock
 

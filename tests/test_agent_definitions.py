@@ -15,6 +15,8 @@ from stigmergy.agents.signature import ContextMark
 from stigmergy.agents.subscribe import ancestor
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.component import Component
+from stigmergy.blackboard.core.fingerprints import fingerprint, shape
+from stigmergy.blackboard.core.visibility import after, labelled, private
 from stigmergy.blackboard.definitions import ONCE, Retry, Subscription
 from stigmergy.blackboard.errors import (
     BadComponent,
@@ -28,8 +30,6 @@ from stigmergy.blackboard.errors import (
     TypeClash,
     UnknownField,
 )
-from stigmergy.blackboard.fingerprints import fingerprint, shape
-from stigmergy.blackboard.visibility import after, labelled, private
 from tests import quoted_signatures
 
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from stigmergy.blackboard import attempts, owner
 from stigmergy.blackboard.errors import BoardClosed
+from stigmergy.blackboard.shell import attempts, owner
 from tests.boards import A, B, Boards
 
 pytestmark = pytest.mark.anyio

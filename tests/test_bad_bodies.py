@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from stigmergy import Blackboard, Roster
 from stigmergy.blackboard.errors import BadSignature, WrongLoop
 from stigmergy.blackboard.events import Failed
-from stigmergy.blackboard.leftovers import DeadLetter
+from stigmergy.blackboard.reading.leftovers import DeadLetter
 from tests.boards import A, B, Boards, numbers
 from tests.trouble import goes_on, one_line, with_a_witness
 

@@ -21,7 +21,7 @@ from stigmergy.blackboard.events import (
     Published,
     Visibility,
 )
-from stigmergy.blackboard.rows import decode
+from stigmergy.blackboard.stores.rows import decode
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C, numbers
 

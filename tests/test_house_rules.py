@@ -9,13 +9,13 @@ import pytest
 
 SOURCES = Path(__file__).parent.parent / "src" / "stigmergy"
 MODULES = sorted(SOURCES.rglob("*.py"))
+BLACKBOARD = SOURCES / "blackboard"
 PURE = [
-    *(SOURCES / "blackboard" / f"{name}.py" for name in (
-        "events", "definitions", "artifact", "component", "state", "decision", "offers", "decider", "matching",
-        "agenda", "timers", "observers", "ledger", "visibility", "where", "rows", "encoding", "fold",
-    )),
+    *(BLACKBOARD / f"{name}.py" for name in ("events", "definitions", "artifact", "component", "question")),
+    *(BLACKBOARD / "core").glob("*.py"),
+    *(BLACKBOARD / "stores" / f"{name}.py" for name in ("rows", "encoding")),
     *(SOURCES / "components").glob("*.py"),
-]  # fmt: skip
+]
 IMPURE = {
     "time",
     "random",
@@ -50,6 +50,10 @@ LAYERS = {
 }
 
 
+FLOORS = ["", "payloads", "stores", "core", "reading", "replaying"]
+"""The folders of the blackboard, each on those before it; `shell` stands on the core and on nothing above."""
+
+
 def imports(path: Path) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -70,6 +74,14 @@ def test_packages_import_only_what_stands_below_them(package: str) -> None:
     for path in (SOURCES / package).rglob("*.py"):
         used = {name.split(".")[1] for name in imports(path) if name.startswith("stigmergy.")}
         assert used <= LAYERS[package], path.name
+
+
+@pytest.mark.parametrize("folder", [*FLOORS[1:], "shell"])
+def test_folders_of_the_blackboard_import_only_the_floors_below(folder: str) -> None:
+    below = {*FLOORS[: FLOORS.index(folder) + 1]} if folder != "shell" else {"", "payloads", "stores", "core", "shell"}
+    for path in (BLACKBOARD / folder).glob("*.py"):
+        parts = [name.split(".") for name in imports(path) if name.startswith("stigmergy.blackboard.")]
+        assert {p[2] if len(p) > 3 else "" for p in parts} <= below, path.name
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)

@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from stigmergy import Blackboard, Component, Context, Deny, Limits, Publish, Retry, Seen, after
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.component import ADMIT, ActivationRequest, Admission, CallRequest
+from stigmergy.blackboard.core.ledger import KEPT, Ledger
+from stigmergy.blackboard.core.state import State
 from stigmergy.blackboard.errors import RunFailed
-from stigmergy.blackboard.ledger import KEPT, Ledger
-from stigmergy.blackboard.leftovers import left_on
-from stigmergy.blackboard.report import Recorded, Report, report_of
-from stigmergy.blackboard.state import State
+from stigmergy.blackboard.reading.leftovers import left_on
+from stigmergy.blackboard.reading.report import Recorded, Report, report_of
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from stigmergy import Blackboard, Context, HumanQuestion, Questions, Roster, read
 from stigmergy.blackboard.errors import CallChanged, DefinitionError, NotFound, WrongFanOut
 from stigmergy.blackboard.events import Activated
-from stigmergy.blackboard.view import View
+from stigmergy.blackboard.reading.view import View
 from stigmergy.cli import app
 from stigmergy.cli.loading import load
 from stigmergy.testing import Effect, VirtualClock, context, make_test, perform

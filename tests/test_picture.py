@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stigmergy import Component, Publish, Seen, WorkDiscovery
-from stigmergy.blackboard.drawing import Arrow, Box, draw
 from stigmergy.blackboard.events import Activated, Published
-from stigmergy.blackboard.picture import Edge, Node, Picture
+from stigmergy.blackboard.reading.drawing import Arrow, Box, draw
+from stigmergy.blackboard.reading.picture import Edge, Node, Picture
 from tests.boards import A, B, Boards, C
 
 pytestmark = pytest.mark.anyio

@@ -37,13 +37,13 @@ from stigmergy.agents.outputs import plain_outputs
 from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.component import ActivationRequest
-from stigmergy.blackboard.divergence import Divergence
 from stigmergy.blackboard.errors import CallRefused
 from stigmergy.blackboard.events import Event
-from stigmergy.blackboard.playback import Playback
-from stigmergy.blackboard.rows import encode
+from stigmergy.blackboard.reading.view import Fixed
+from stigmergy.blackboard.replaying.divergence import Divergence
+from stigmergy.blackboard.replaying.playback import Playback
 from stigmergy.blackboard.stores.memory import MemoryStore
-from stigmergy.blackboard.view import Fixed
+from stigmergy.blackboard.stores.rows import encode
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C
 from tests.simulation import Simulation

@@ -29,9 +29,9 @@ from stigmergy import (
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.errors import NotFound
-from stigmergy.blackboard.report import report_of
+from stigmergy.blackboard.reading.report import report_of
+from stigmergy.blackboard.reading.view import Fixed, Source
 from stigmergy.blackboard.stores.memory import MemoryStore
-from stigmergy.blackboard.view import Fixed, Source
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards
 from tests.simulation import Simulation

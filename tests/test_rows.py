@@ -20,7 +20,7 @@ from stigmergy.blackboard.events import (
     Published,
     Visibility,
 )
-from stigmergy.blackboard.rows import decode, encode
+from stigmergy.blackboard.stores.rows import decode, encode
 
 texts = st.one_of(st.sampled_from(["", "main", 'a "b" \\ \x00\x1f\x7f\n', "é☃𝄞"]), st.text())
 counts = st.one_of(st.sampled_from([0, 1]), st.integers(0, 2**62))

@@ -19,22 +19,22 @@ from pydantic import BaseModel
 
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.artifact import Artifact
-from stigmergy.blackboard.artifacts import envelope
-from stigmergy.blackboard.decider import Decider
+from stigmergy.blackboard.core.decider import Decider
+from stigmergy.blackboard.core.drafting import draft_of
+from stigmergy.blackboard.core.enrolment import Enrolment
+from stigmergy.blackboard.core.fingerprints import fingerprint, shape
+from stigmergy.blackboard.core.fold import Folded, fold
+from stigmergy.blackboard.core.matching import Index
+from stigmergy.blackboard.core.observers import Observers
 from stigmergy.blackboard.definitions import AgentSpec, Limits, Retry, Slot, Subscription
-from stigmergy.blackboard.drafting import draft_of
-from stigmergy.blackboard.enrolment import Enrolment
 from stigmergy.blackboard.errors import KeyReused, NotFound
 from stigmergy.blackboard.events import ErrorInfo, Event, Published
-from stigmergy.blackboard.fingerprints import fingerprint, shape
-from stigmergy.blackboard.fold import Folded, fold
-from stigmergy.blackboard.matching import Index
-from stigmergy.blackboard.observers import Observers
-from stigmergy.blackboard.past import RecentPast
-from stigmergy.blackboard.rows import encode
+from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.reading.artifacts import envelope
+from stigmergy.blackboard.shell.past import RecentPast
 from stigmergy.blackboard.stores.base import Row
 from stigmergy.blackboard.stores.memory import MemoryStore
-from stigmergy.blackboard.types import TypeTable
+from stigmergy.blackboard.stores.rows import encode
 
 ERROR = ErrorInfo("ValueError", "it failed")
 RETRY = Retry(attempts=2, backoff=1.0)

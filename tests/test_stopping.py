@@ -105,7 +105,7 @@ async def test_closing_ends_a_run_that_only_waits_for_a_deadline(new_board: Boar
 async def test_a_body_that_will_not_stop_does_not_keep_a_board_from_closing(
     new_board: Boards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stigmergy.blackboard.bodies.GRACE", 0.02)
+    monkeypatch.setattr("stigmergy.blackboard.shell.bodies.GRACE", 0.02)
     board = new_board()
     started, let_go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 

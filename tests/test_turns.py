@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stigmergy import Blackboard
-from stigmergy.blackboard.attempts import NARROW, TURN
+from stigmergy.blackboard.shell.attempts import NARROW, TURN
 from tests.boards import A, B, Boards, C, copying, numbers
 from tests.slow_disk import PER_ACTIVATION, SlowStore, turns
 

@@ -33,7 +33,7 @@ from pydantic import (
 
 from stigmergy.blackboard.errors import BadType, InvalidPayload, NotRoundTrippable, TypeClash, UnknownType
 from stigmergy.blackboard.opaque import Opaque
-from stigmergy.blackboard.types import TypeTable, artifact_type, check_text, plain, type_of
+from stigmergy.blackboard.payloads.types import TypeTable, artifact_type, check_text, plain, type_of
 
 T = TypeVar("T")
 

@@ -10,10 +10,10 @@ import pytest
 from pydantic import BaseModel
 
 from stigmergy import Artifact, Blackboard, Opaque, Retry, Roster, after, artifact_type, read
-from stigmergy.blackboard.artifacts import PAGE
 from stigmergy.blackboard.errors import BadFilter, NotExactlyOne, NotFound, StoreError, UnknownField
 from stigmergy.blackboard.events import Published
-from stigmergy.blackboard.proof import STEPS
+from stigmergy.blackboard.reading.artifacts import PAGE
+from stigmergy.blackboard.reading.proof import STEPS
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C, numbers
 

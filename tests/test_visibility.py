@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stigmergy.blackboard.core.visibility import after, all_of, labelled, private, tenant, visible
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Visibility
-from stigmergy.blackboard.visibility import after, all_of, labelled, private, tenant, visible
 
 
 class Somebody:

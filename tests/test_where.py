@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, computed_field
 
 from stigmergy.blackboard.artifact import Artifact
+from stigmergy.blackboard.core.where import accepts, matches, parse_where
 from stigmergy.blackboard.definitions import Slot, Where
 from stigmergy.blackboard.errors import BadFilter, UnknownField
-from stigmergy.blackboard.where import accepts, matches, parse_where
 
 
 class Color(Enum):

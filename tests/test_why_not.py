@@ -31,7 +31,7 @@ from stigmergy import (
 from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.errors import NotFound
-from stigmergy.blackboard.why_not import WhyNot
+from stigmergy.blackboard.reading.why_not import WhyNot
 from stigmergy.cli.looking import informed
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C

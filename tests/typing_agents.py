@@ -9,7 +9,7 @@ from stigmergy.agents.builder import AgentBuilder
 from stigmergy.agents.roster import Roster
 from stigmergy.agents.signature import ContextMark
 from stigmergy.blackboard.artifact import Artifact
-from stigmergy.blackboard.visibility import private
+from stigmergy.blackboard.core.visibility import private
 
 
 class Order(BaseModel):

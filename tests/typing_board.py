@@ -19,12 +19,12 @@ from stigmergy import (
     private,
     read,
 )
-from stigmergy.blackboard.artifacts import Artifacts
 from stigmergy.blackboard.component import Seen
 from stigmergy.blackboard.events import Event
-from stigmergy.blackboard.proof import Proof
-from stigmergy.blackboard.report import Report
-from stigmergy.blackboard.view import View
+from stigmergy.blackboard.reading.artifacts import Artifacts
+from stigmergy.blackboard.reading.proof import Proof
+from stigmergy.blackboard.reading.report import Report
+from stigmergy.blackboard.reading.view import View
 
 
 class Order(BaseModel):

@@ -25,16 +25,16 @@ from stigmergy.blackboard.component import (
     Seen,
     Withdraw,
 )
+from stigmergy.blackboard.core.visibility import after, all_of, labelled, private, tenant
 from stigmergy.blackboard.definitions import Limits, Retry
 from stigmergy.blackboard.errors import StigmergyError
 from stigmergy.blackboard.opaque import Opaque
+from stigmergy.blackboard.payloads.types import artifact_type
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion
-from stigmergy.blackboard.report import Report
+from stigmergy.blackboard.reading.report import Report
+from stigmergy.blackboard.reading.view import View, read
 from stigmergy.blackboard.stores.copies import backup, vacuum
 from stigmergy.blackboard.stores.verify import recover, verify
-from stigmergy.blackboard.types import artifact_type
-from stigmergy.blackboard.view import View, read
-from stigmergy.blackboard.visibility import after, all_of, labelled, private, tenant
 from stigmergy.board import Blackboard
 from stigmergy.components import (
     Breaker,

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from stigmergy.agents.agent import Agent
 from stigmergy.agents.models.model import Request
 from stigmergy.blackboard.artifact import Artifact
-from stigmergy.blackboard.artifacts import envelope
-from stigmergy.blackboard.decision import Draft
-from stigmergy.blackboard.drafting import draft_of
+from stigmergy.blackboard.core.decision import Draft
+from stigmergy.blackboard.core.drafting import draft_of
+from stigmergy.blackboard.core.where import Filter
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import (
     PublishError,
@@ -20,12 +20,12 @@ from stigmergy.blackboard.errors import (
     UseContext,
 )
 from stigmergy.blackboard.events import Event, Priority, Visibility
-from stigmergy.blackboard.goal import Goal
-from stigmergy.blackboard.owner import Owner
-from stigmergy.blackboard.report import Report, report_of
-from stigmergy.blackboard.rows import decode
-from stigmergy.blackboard.view import ref_in
-from stigmergy.blackboard.where import Filter
+from stigmergy.blackboard.reading.artifacts import envelope
+from stigmergy.blackboard.reading.report import Report, report_of
+from stigmergy.blackboard.reading.view import ref_in
+from stigmergy.blackboard.shell.goal import Goal
+from stigmergy.blackboard.shell.owner import Owner
+from stigmergy.blackboard.stores.rows import decode
 from stigmergy.loop import in_a_loop
 from stigmergy.prompts import prompt_of
 from stigmergy.seeds import read_seeds

@@ -14,14 +14,16 @@ from stigmergy.agents.roster import Roster
 from stigmergy.agents.threads import inside_body
 from stigmergy.agents.worker import BodyWorker
 from stigmergy.blackboard.artifact import Artifact
-from stigmergy.blackboard.artifacts import envelope
-from stigmergy.blackboard.attempts import WINDOW
 from stigmergy.blackboard.briefing import ContextProvider
 from stigmergy.blackboard.clock import Clock, SystemClock
 from stigmergy.blackboard.component import Component
-from stigmergy.blackboard.decider import DEFAULT_RUN, Decider
+from stigmergy.blackboard.core.decider import DEFAULT_RUN, Decider
+from stigmergy.blackboard.core.enrolment import enrolments_of
+from stigmergy.blackboard.core.fold import fold
+from stigmergy.blackboard.core.matching import Index
+from stigmergy.blackboard.core.observers import Observers
+from stigmergy.blackboard.core.reserve import with_reserve
 from stigmergy.blackboard.definitions import AgentSpec, Limits
-from stigmergy.blackboard.enrolment import enrolments_of
 from stigmergy.blackboard.errors import (
     BoardBroken,
     BoardClosed,
@@ -30,19 +32,17 @@ from stigmergy.blackboard.errors import (
     WrongLoop,
 )
 from stigmergy.blackboard.events import Published
-from stigmergy.blackboard.fold import fold
-from stigmergy.blackboard.matching import Index
-from stigmergy.blackboard.observers import Observers
-from stigmergy.blackboard.owner import Owner
-from stigmergy.blackboard.past import RecentPast
-from stigmergy.blackboard.reserve import with_reserve
+from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.reading.artifacts import envelope
+from stigmergy.blackboard.reading.view import Source, View
+from stigmergy.blackboard.shell.attempts import WINDOW
+from stigmergy.blackboard.shell.owner import Owner
+from stigmergy.blackboard.shell.past import RecentPast
 from stigmergy.blackboard.stores.base import Reader, Store
 from stigmergy.blackboard.stores.choose import store_for
 from stigmergy.blackboard.stores.memory import MemoryLog
 from stigmergy.blackboard.stores.sqlite import SQLiteStore
 from stigmergy.blackboard.text import number
-from stigmergy.blackboard.types import TypeTable
-from stigmergy.blackboard.view import Source, View
 from stigmergy.version import VERSION
 
 _live: WeakValueDictionary[str, "OpenBoard"] = WeakValueDictionary()

@@ -8,13 +8,13 @@ from stigmergy.agents.models.model import Estimate, OnToken, Reply, Request
 from stigmergy.agents.prompting.answer import Answer, answered
 from stigmergy.agents.roster import Roster
 from stigmergy.agents.worker import BodyWorker
-from stigmergy.blackboard.decision import Draft
+from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.errors import DefinitionError, NotFound, UseContext
 from stigmergy.blackboard.events import Called, Calling, Published
-from stigmergy.blackboard.job import Job
-from stigmergy.blackboard.rows import decode
+from stigmergy.blackboard.reading.view import View
+from stigmergy.blackboard.shell.job import Job
 from stigmergy.blackboard.stores.base import Reader
-from stigmergy.blackboard.view import View
+from stigmergy.blackboard.stores.rows import decode
 from stigmergy.loop import in_a_loop
 
 

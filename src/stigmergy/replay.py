@@ -8,11 +8,11 @@ from pydantic import TypeAdapter
 
 from stigmergy.agents.roster import Roster
 from stigmergy.blackboard.definitions import Limits
-from stigmergy.blackboard.divergence import Divergence
-from stigmergy.blackboard.playback import Playback
+from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.reading.view import View, read
+from stigmergy.blackboard.replaying.divergence import Divergence
+from stigmergy.blackboard.replaying.playback import Playback
 from stigmergy.blackboard.text import number
-from stigmergy.blackboard.types import TypeTable
-from stigmergy.blackboard.view import View, read
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from pydantic_core import from_json
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.errors import InvalidPayload, SeedError, UnknownType
 from stigmergy.blackboard.events import Priority, Visibility
-from stigmergy.blackboard.types import TypeTable
-from stigmergy.blackboard.view import View
+from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.reading.view import View
 
 FORMAT = "stream/1"
 _LINES = (".jsonl", ".ndjson")

@@ -7,16 +7,16 @@ from pydantic import BaseModel, JsonValue
 from pydantic_core import from_json, to_json, to_jsonable_python
 
 from stigmergy.blackboard.artifact import Artifact
-from stigmergy.blackboard.artifacts import envelope
-from stigmergy.blackboard.decider import PAUSED
-from stigmergy.blackboard.decision import PERSON
-from stigmergy.blackboard.drafting import draft_of
+from stigmergy.blackboard.core.decider import PAUSED
+from stigmergy.blackboard.core.decision import PERSON
+from stigmergy.blackboard.core.drafting import draft_of
+from stigmergy.blackboard.core.redriving import Edits
 from stigmergy.blackboard.errors import KeyReused, NotAChoice, NotFound, UnknownField
 from stigmergy.blackboard.events import Activated, Event, Published
-from stigmergy.blackboard.owner import Owner
+from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
-from stigmergy.blackboard.redriving import Edits
-from stigmergy.blackboard.types import type_of
+from stigmergy.blackboard.reading.artifacts import envelope
+from stigmergy.blackboard.shell.owner import Owner
 from stigmergy.opening import OpenBoard
 
 

@@ -12,11 +12,11 @@ from stigmergy.agents.caller import Origin
 from stigmergy.agents.prompting.prompt import Ask
 from stigmergy.agents.prompting.tools import ToolSource
 from stigmergy.blackboard.briefing import ContextProvider
+from stigmergy.blackboard.core.fingerprints import key_name
+from stigmergy.blackboard.core.where import written_at
 from stigmergy.blackboard.definitions import AgentSpec, Output, Retry, Slot, Subscription
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import BadSignature, DefinitionError, NoBody
-from stigmergy.blackboard.fingerprints import key_name
-from stigmergy.blackboard.where import written_at
 
 P = ParamSpec("P")
 R = TypeVar("R")

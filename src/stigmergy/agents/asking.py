@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from stigmergy.blackboard.decision import Draft
+from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.errors import CallChanged, CallRefused, DefinitionError, NotAnswered
 from stigmergy.blackboard.events import Published
-from stigmergy.blackboard.job import Job, Suspended
+from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.question import DEADLINE, HumanAnswer, HumanQuestion, answer_key
-from stigmergy.blackboard.rows import decode
-from stigmergy.blackboard.types import type_of
+from stigmergy.blackboard.shell.job import Job, Suspended
+from stigmergy.blackboard.stores.rows import decode
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,13 @@ from stigmergy.agents.signature import ContextMark, Models, read_signature
 from stigmergy.agents.subscribe import Batching, Grouping, Joining, Producers, Reading, Wanted, Within, subscription
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import ContextProvider
+from stigmergy.blackboard.core.visibility import Named
+from stigmergy.blackboard.core.where import Filter, written_at
 from stigmergy.blackboard.definitions import MAX_WAITING, AgentSpec, Key, Output, Retry
 from stigmergy.blackboard.durations import Seconds
 from stigmergy.blackboard.errors import BadSignature, DefinitionError, NoBody
 from stigmergy.blackboard.events import Visibility
-from stigmergy.blackboard.types import type_of
-from stigmergy.blackboard.visibility import Named
-from stigmergy.blackboard.where import Filter, written_at
+from stigmergy.blackboard.payloads.types import type_of
 
 T = TypeVar("T")
 A = TypeVar("A", bound=BaseModel)

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 
 from stigmergy.agents.signature import Input, Signature
 from stigmergy.blackboard.artifact import Artifact
+from stigmergy.blackboard.core.where import written_at
 from stigmergy.blackboard.definitions import Subscription
 from stigmergy.blackboard.errors import BadSignature
-from stigmergy.blackboard.where import written_at
 
 Kind = Literal["payload", "envelope", "list", "optional", "groups", "context"]
 

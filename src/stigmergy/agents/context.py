@@ -18,13 +18,13 @@ from stigmergy.agents.signature import ContextMark
 from stigmergy.agents.threads import in_thread
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing
-from stigmergy.blackboard.decision import Draft
+from stigmergy.blackboard.core.decision import Draft
+from stigmergy.blackboard.core.running import CHARGE
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import CallChanged, DuplicateCall, NotJournalable, UseContext
 from stigmergy.blackboard.events import Called, Calling, ErrorInfo, Failed
-from stigmergy.blackboard.job import Job
-from stigmergy.blackboard.rows import decode
-from stigmergy.blackboard.running import CHARGE
+from stigmergy.blackboard.shell.job import Job
+from stigmergy.blackboard.stores.rows import decode
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,10 +13,10 @@ from stigmergy.agents.caller import Origin, caller
 from stigmergy.agents.outputs import plain_outputs
 from stigmergy.agents.signature import Models, Signature, read_signature
 from stigmergy.agents.subscribe import BATCH, Wanted, subscription
+from stigmergy.blackboard.core.visibility import Named
+from stigmergy.blackboard.core.where import written_at
 from stigmergy.blackboard.definitions import AgentSpec
 from stigmergy.blackboard.errors import BadSignature
-from stigmergy.blackboard.visibility import Named
-from stigmergy.blackboard.where import written_at
 
 P = ParamSpec("P")
 R = TypeVar("R")

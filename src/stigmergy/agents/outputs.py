@@ -6,12 +6,12 @@ from typing import Any, Generic, TypedDict, TypeVar
 from pydantic import BaseModel
 
 from stigmergy.agents.subscribe import names
+from stigmergy.blackboard.core.visibility import Named
+from stigmergy.blackboard.core.where import Filter, parse_where, written_at
 from stigmergy.blackboard.definitions import Output
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Visibility
-from stigmergy.blackboard.types import type_of
-from stigmergy.blackboard.visibility import Named
-from stigmergy.blackboard.where import Filter, parse_where, written_at
+from stigmergy.blackboard.payloads.types import type_of
 
 T = TypeVar("T")
 

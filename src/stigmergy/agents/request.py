@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from stigmergy.blackboard.artifact import Artifact
+from stigmergy.blackboard.core.visibility import visible
+from stigmergy.blackboard.core.where import matches, parse_where
 from stigmergy.blackboard.definitions import AgentSpec
 from stigmergy.blackboard.events import Activated, Published, Released
-from stigmergy.blackboard.job import Job
-from stigmergy.blackboard.rows import decode
-from stigmergy.blackboard.types import TypeTable, type_of
-from stigmergy.blackboard.visibility import visible
-from stigmergy.blackboard.where import matches, parse_where
+from stigmergy.blackboard.payloads.types import TypeTable, type_of
+from stigmergy.blackboard.shell.job import Job
+from stigmergy.blackboard.stores.rows import decode
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -14,13 +14,13 @@ from stigmergy.agents.decorated import decorated
 from stigmergy.agents.subscribe import Wanted, Within, names
 from stigmergy.blackboard.briefing import ContextProvider
 from stigmergy.blackboard.component import Component
+from stigmergy.blackboard.core.visibility import Named
+from stigmergy.blackboard.core.where import did_you_mean, written_at
 from stigmergy.blackboard.definitions import MAX_WAITING, AgentSpec, Ancestor, Key, Limits, Retry
 from stigmergy.blackboard.durations import Seconds
 from stigmergy.blackboard.errors import BadComponent, BadSignature, DefinitionError, DuplicateAgent, NotFound
+from stigmergy.blackboard.payloads.types import TypeTable, type_of
 from stigmergy.blackboard.text import number
-from stigmergy.blackboard.types import TypeTable, type_of
-from stigmergy.blackboard.visibility import Named
-from stigmergy.blackboard.where import did_you_mean, written_at
 
 P = ParamSpec("P")
 R = TypeVar("R")

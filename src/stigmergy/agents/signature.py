@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from typing_extensions import TypeAliasType
 
 from stigmergy.blackboard.artifact import Artifact
+from stigmergy.blackboard.core.where import written_at
 from stigmergy.blackboard.errors import BadSignature
-from stigmergy.blackboard.where import written_at
 
 Models = tuple[type[BaseModel], ...]
 

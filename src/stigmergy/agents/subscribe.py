@@ -6,12 +6,12 @@ from typing import Any, Generic, Literal, Required, TypedDict, TypeVar
 
 from pydantic import BaseModel
 
+from stigmergy.blackboard.core.visibility import Named
+from stigmergy.blackboard.core.where import Filter, known_field, parse_where, written_at
 from stigmergy.blackboard.definitions import MAX_WAITING, Ancestor, Key, Slot, Subscription
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import BadSignature, DefinitionError
-from stigmergy.blackboard.types import type_of
-from stigmergy.blackboard.visibility import Named
-from stigmergy.blackboard.where import Filter, known_field, parse_where, written_at
+from stigmergy.blackboard.payloads.types import type_of
 
 T = TypeVar("T")
 Producers = str | Named | Iterable[str | Named]

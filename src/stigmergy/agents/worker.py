@@ -14,14 +14,14 @@ from stigmergy.agents.request import Request, envelope
 from stigmergy.agents.threads import in_thread, inside_body
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing, ContextProvider
-from stigmergy.blackboard.decision import Draft
+from stigmergy.blackboard.core.decision import Draft
+from stigmergy.blackboard.core.drafting import draft_of
+from stigmergy.blackboard.core.visibility import visible
+from stigmergy.blackboard.core.where import matches
 from stigmergy.blackboard.definitions import AgentSpec, Output
-from stigmergy.blackboard.drafting import draft_of
 from stigmergy.blackboard.errors import BadSignature, NoBody, UndeclaredOutput, WrongFanOut
-from stigmergy.blackboard.job import Job
-from stigmergy.blackboard.types import TypeTable, type_of
-from stigmergy.blackboard.visibility import visible
-from stigmergy.blackboard.where import matches
+from stigmergy.blackboard.payloads.types import TypeTable, type_of
+from stigmergy.blackboard.shell.job import Job
 
 
 @dataclass(slots=True)

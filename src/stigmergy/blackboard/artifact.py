@@ -10,7 +10,7 @@ from typing_extensions import TypeVar as DefaultTypeVar
 
 from stigmergy.blackboard.events import Priority, Visibility
 from stigmergy.blackboard.opaque import Opaque
-from stigmergy.blackboard.types import type_of
+from stigmergy.blackboard.payloads.types import type_of
 
 U = TypeVar("U", bound=BaseModel)
 T_co = DefaultTypeVar("T_co", bound=BaseModel, covariant=True, default=BaseModel)

@@ -13,9 +13,9 @@ import typer
 from stigmergy.agents.roster import Roster
 from stigmergy.blackboard.definitions import Limits
 from stigmergy.blackboard.errors import StoreError
-from stigmergy.blackboard.report import Report
+from stigmergy.blackboard.reading.report import Report
+from stigmergy.blackboard.reading.view import read
 from stigmergy.blackboard.text import number
-from stigmergy.blackboard.view import read
 from stigmergy.board import Blackboard
 from stigmergy.cli import caring, mending
 from stigmergy.cli.errors import errors

@@ -16,9 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from stigmergy.agents.roster import Roster
 from stigmergy.agents.threads import inside_body
+from stigmergy.blackboard.core.where import did_you_mean
 from stigmergy.blackboard.definitions import Limits
 from stigmergy.blackboard.errors import DefinitionError, UseContext
-from stigmergy.blackboard.where import did_you_mean
 
 
 def load(target: str, settings: Iterable[str] = ()) -> Roster:

@@ -11,12 +11,12 @@ from pydantic import BaseModel, TypeAdapter
 from stigmergy.agents.roster import Roster
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.artifact import Artifact
-from stigmergy.blackboard.artifacts import Artifacts
+from stigmergy.blackboard.core.tree import Growth
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import KINDS, Event
+from stigmergy.blackboard.reading.artifacts import Artifacts
+from stigmergy.blackboard.reading.view import Fixed, View
 from stigmergy.blackboard.text import short, table, title
-from stigmergy.blackboard.tree import Growth
-from stigmergy.blackboard.view import Fixed, View
 
 _POLL = 0.2
 _TIMES = 1e9

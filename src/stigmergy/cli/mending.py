@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
-from stigmergy.blackboard.dead_letters import DeadLetter
 from stigmergy.blackboard.errors import UnknownField
 from stigmergy.blackboard.question import HumanQuestion
+from stigmergy.blackboard.reading.dead_letters import DeadLetter
+from stigmergy.blackboard.reading.view import read
 from stigmergy.blackboard.text import number, seconds, short, table
-from stigmergy.blackboard.view import read
 from stigmergy.board import Blackboard
 from stigmergy.cli.errors import errors
 from stigmergy.loop import in_a_loop

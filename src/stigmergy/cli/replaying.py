@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stigmergy.agents.roster import Roster
 from stigmergy.blackboard.errors import DefinitionError
-from stigmergy.blackboard.view import View
+from stigmergy.blackboard.reading.view import View
 from stigmergy.cli.loading import load
 from stigmergy.testing.making import make_test
 

@@ -17,8 +17,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from stigmergy.blackboard.ledger import Ledger
-from stigmergy.blackboard.report import Report
+from stigmergy.blackboard.core.ledger import Ledger
+from stigmergy.blackboard.reading.report import Report
 from stigmergy.blackboard.text import money, number, seconds
 from stigmergy.board import Blackboard
 

@@ -13,10 +13,10 @@ from stigmergy.blackboard.component import (
     Hold,
     Seen,
 )
+from stigmergy.blackboard.core.visibility import Named
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import BadComponent
 from stigmergy.blackboard.events import Claimed, Completed, Ended, Event, Failed, Held, Rang, Released
-from stigmergy.blackboard.visibility import Named
 
 
 @dataclass(frozen=True, slots=True)

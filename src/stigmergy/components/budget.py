@@ -14,9 +14,9 @@ from stigmergy.blackboard.component import (
     Hold,
     Seen,
 )
+from stigmergy.blackboard.core.running import CHARGE
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Called, Calling, Enrolled, Event
-from stigmergy.blackboard.running import CHARGE
 from stigmergy.components.worklog import without
 
 Per = Literal["run", "tree", "agent", "phase", "effect"]

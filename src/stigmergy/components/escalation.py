@@ -7,13 +7,13 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from stigmergy.blackboard.component import Close, Discard, Publish, Reaction, Redrive, Seen
-from stigmergy.blackboard.dead_letters import RECOVERY
+from stigmergy.blackboard.core.visibility import Named
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import BadComponent
 from stigmergy.blackboard.events import Closed, Ended, Event, Opened, Published, Rang, Redriven
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion
+from stigmergy.blackboard.reading.dead_letters import RECOVERY
 from stigmergy.blackboard.text import short
-from stigmergy.blackboard.visibility import Named
 from stigmergy.components.questions import OpenQuestions, Questions
 
 Choice = Literal["retry", "skip", "abort"]

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from stigmergy.blackboard.component import Component, Reaction, Redrive, Seen
+from stigmergy.blackboard.core.visibility import Named
 from stigmergy.blackboard.events import Ended, Event
-from stigmergy.blackboard.visibility import Named
 
 
 class Fallback(Component):

@@ -7,12 +7,12 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from stigmergy.blackboard.component import Component, Publish, Reaction, Seen
-from stigmergy.blackboard.dead_letters import RECOVERY
+from stigmergy.blackboard.core.visibility import Named
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import BadComponent
 from stigmergy.blackboard.events import Activated, Ended, Event, Published, Redriven
+from stigmergy.blackboard.reading.dead_letters import RECOVERY
 from stigmergy.blackboard.text import short
-from stigmergy.blackboard.visibility import Named
 from stigmergy.phases.work import WorkDiscovery
 
 _REMEMBERED = 10_000

@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from stigmergy.blackboard.artifact import Artifact
+from stigmergy.blackboard.core.where import Filter
 from stigmergy.blackboard.events import Event, Published
-from stigmergy.blackboard.proof import rests_on
-from stigmergy.blackboard.report import Report
-from stigmergy.blackboard.rows import decode
+from stigmergy.blackboard.payloads.types import type_of
+from stigmergy.blackboard.reading.proof import rests_on
+from stigmergy.blackboard.reading.report import Report
+from stigmergy.blackboard.reading.view import View
 from stigmergy.blackboard.stores.base import Reader
+from stigmergy.blackboard.stores.rows import decode
 from stigmergy.blackboard.text import number
-from stigmergy.blackboard.types import type_of
-from stigmergy.blackboard.view import View
-from stigmergy.blackboard.where import Filter
 
 M = TypeVar("M", bound=BaseModel)
 _SHOWN = 3

@@ -15,15 +15,15 @@ from stigmergy.agents.worker import BodyWorker
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing, ContextRequest
 from stigmergy.blackboard.clock import VirtualClock
-from stigmergy.blackboard.decision import Draft
+from stigmergy.blackboard.core.decision import Draft
+from stigmergy.blackboard.core.drafting import draft_of
 from stigmergy.blackboard.definitions import AgentSpec
-from stigmergy.blackboard.drafting import draft_of
 from stigmergy.blackboard.errors import CallChanged, DefinitionError, NotFound
 from stigmergy.blackboard.events import Called, Calling, Published
-from stigmergy.blackboard.job import Job
+from stigmergy.blackboard.payloads.types import TypeTable, type_of
+from stigmergy.blackboard.shell.job import Job
 from stigmergy.blackboard.stores.base import Reader
 from stigmergy.blackboard.stores.memory import MemoryStore
-from stigmergy.blackboard.types import TypeTable, type_of
 from stigmergy.loop import in_a_loop
 from stigmergy.testing.envelopes import Given, envelopes
 

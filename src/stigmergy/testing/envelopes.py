@@ -7,9 +7,9 @@ from pydantic import BaseModel
 
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.clock import VirtualClock
-from stigmergy.blackboard.drafting import draft_of
+from stigmergy.blackboard.core.drafting import draft_of
 from stigmergy.blackboard.events import Priority, Visibility
-from stigmergy.blackboard.types import TypeTable
+from stigmergy.blackboard.payloads.types import TypeTable
 
 M = TypeVar("M", bound=BaseModel)
 Given = BaseModel | Artifact[Any]

@@ -7,16 +7,16 @@ from hashlib import blake2b
 from itertools import islice
 
 from stigmergy.agents.agent import Agent
-from stigmergy.blackboard.decision import OUTSIDE, Draft, Origin
+from stigmergy.blackboard.core.decision import OUTSIDE, Draft, Origin
 from stigmergy.blackboard.definitions import AgentSpec
 from stigmergy.blackboard.errors import DefinitionError, SeedError, StigmergyError
 from stigmergy.blackboard.events import Activated, Published
-from stigmergy.blackboard.job import Job, Worker
-from stigmergy.blackboard.owner import Owner
-from stigmergy.blackboard.report import Report
+from stigmergy.blackboard.payloads.types import type_of
+from stigmergy.blackboard.reading.report import Report
+from stigmergy.blackboard.reading.view import View
+from stigmergy.blackboard.shell.job import Job, Worker
+from stigmergy.blackboard.shell.owner import Owner
 from stigmergy.blackboard.text import number
-from stigmergy.blackboard.types import type_of
-from stigmergy.blackboard.view import View
 from stigmergy.board import Blackboard
 from stigmergy.loop import in_a_loop
 from stigmergy.seeds import Seed, read_seeds

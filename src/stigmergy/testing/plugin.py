@@ -14,7 +14,7 @@ import pytest
 from stigmergy.agents.models import litellm as real
 from stigmergy.agents.roster import Roster
 from stigmergy.blackboard.clock import VirtualClock
-from stigmergy.blackboard.view import View
+from stigmergy.blackboard.reading.view import View
 from stigmergy.board import Blackboard
 from stigmergy.loop import in_a_loop
 from stigmergy.seeds import write_stream

@@ -15,12 +15,12 @@ from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing
 from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.events import Event, Published
-from stigmergy.blackboard.job import Job
+from stigmergy.blackboard.payloads.types import TypeTable, type_of
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
-from stigmergy.blackboard.rows import decode
+from stigmergy.blackboard.reading.view import View
+from stigmergy.blackboard.shell.job import Job
 from stigmergy.blackboard.stores.base import Reader
-from stigmergy.blackboard.types import TypeTable, type_of
-from stigmergy.blackboard.view import View
+from stigmergy.blackboard.stores.rows import decode
 from stigmergy.loop import in_a_loop
 from stigmergy.testing.by_hand import HandDesk
 

@@ -9,10 +9,10 @@ from pydantic import BaseModel
 from stigmergy.agents.agent import Agent
 from stigmergy.blackboard.briefing import Briefing
 from stigmergy.blackboard.clock import VirtualClock
-from stigmergy.blackboard.desk import LocalDesk, Shell
 from stigmergy.blackboard.events import Called, Calling
-from stigmergy.blackboard.job import Job
-from stigmergy.blackboard.report import Report
+from stigmergy.blackboard.reading.report import Report
+from stigmergy.blackboard.shell.desk import LocalDesk, Shell
+from stigmergy.blackboard.shell.job import Job
 from stigmergy.board import Blackboard
 from stigmergy.loop import in_a_loop
 from stigmergy.testing.by_hand import Recorded, Told, raised, records

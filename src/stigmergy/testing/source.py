@@ -13,7 +13,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import from_json
 
 from stigmergy.blackboard.opaque import Opaque
-from stigmergy.blackboard.types import type_of
+from stigmergy.blackboard.payloads.types import type_of
 
 WIDTH = 88
 """Columns; what is longer is split with trailing commas, which formatters of wider lines leave as it is."""

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from stigmergy.agents.roster import Roster
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.errors import NotRoundTrippable
-from stigmergy.blackboard.types import type_of
+from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.testing.envelopes import artifact
 from stigmergy.testing.streams import line
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from stigmergy.blackboard.errors import SeedError
 from stigmergy.blackboard.events import Priority
-from stigmergy.blackboard.types import TypeTable, type_of
+from stigmergy.blackboard.payloads.types import TypeTable, type_of
 from stigmergy.seeds import Seed
 
 Line = str | Mapping[str, object] | BaseModel

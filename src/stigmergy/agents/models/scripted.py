@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from stigmergy.agents.models.errors import ScriptEnded
 from stigmergy.agents.models.model import Estimate, OnToken, Reply, Request, ToolCall
-from stigmergy.blackboard.types import type_of
+from stigmergy.blackboard.payloads.types import type_of
 
 Answer = str | BaseModel | Sequence[BaseModel] | Exception
 """A text; artifacts, written as agents are asked to write them; `ToolCall`s; a whole `Reply`; or what goes wrong."""

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from stigmergy.agents.models.model import OutputSchema
 from stigmergy.blackboard.definitions import Output
-from stigmergy.blackboard.types import type_of
+from stigmergy.blackboard.payloads.types import type_of
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
 _SHOWN_PROBLEMS = 20

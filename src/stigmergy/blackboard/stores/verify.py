@@ -11,10 +11,10 @@ from pydantic import TypeAdapter
 
 from stigmergy.blackboard.errors import NewerBoard, StoreDamaged, StoreError
 from stigmergy.blackboard.events import Published
-from stigmergy.blackboard.rows import decode
 from stigmergy.blackboard.stores.base import Row
 from stigmergy.blackboard.stores.copies import new_file
 from stigmergy.blackboard.stores.format import COLUMNS, CREATE, explain, is_sealed, real_file
+from stigmergy.blackboard.stores.rows import decode
 from stigmergy.blackboard.stores.seals import Sealing
 from stigmergy.blackboard.stores.sqlite_reader import connect_to_read
 from stigmergy.blackboard.text import number

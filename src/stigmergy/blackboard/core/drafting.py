@@ -1,0 +1,77 @@
+"""From a payload to a draft: checked, copied, encoded."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from stigmergy.blackboard.core.decision import Draft
+from stigmergy.blackboard.errors import BadType, DefinitionError, InvalidPayload
+from stigmergy.blackboard.events import Priority, Visibility
+from stigmergy.blackboard.payloads.types import ArtifactType, TypeTable, check_text
+
+PRIORITIES: frozenset[str] = frozenset(get_args(Priority))
+
+
+def draft_of(
+    types: TypeTable, payload: BaseModel, *, key: str | None = None, tags: Sequence[str] = (),
+    priority: Priority | None = None, visibility: Visibility | None = None, review_by: str = "", run: str = "",
+) -> Draft:  # fmt: skip
+    """A payload as it will be on the board.
+
+    Priority, phase, tags and work ids are taken from fields of these names where the model has them and the
+    publisher does not say otherwise.
+
+    Raises:
+        BadType, TypeClash, NotRoundTrippable, InvalidPayload: see `ArtifactType.encode` and `TypeTable.add`.
+        DefinitionError: an option has no sensible value.
+    """
+    model = type(payload)
+    kind = types.get(model.__name__)
+    if kind is None or kind.model is not model:
+        if isinstance(payload, type):
+            name = payload.__name__
+            raise BadType(f"the class {name} itself is no artifact. Give an instance: {name}(…).")
+        kind = types.add(model)
+    copy, data = kind.encode(payload)
+    if not isinstance(tags, str | Iterable):
+        raise DefinitionError(f"tags={tags!r} are no tags. Give a list of texts.")
+    if visibility is not None and not isinstance(visibility, Visibility):
+        raise DefinitionError(f"visibility={visibility!r} is none of private(…), labelled(…), tenant(…), after(…).")
+    draft = Draft(
+        copy, data, kind.name, kind.version, kind.schema, run, key, [tags] if isinstance(tags, str) else list(tags),
+        priority, visibility, review_by,
+    )  # fmt: skip
+    if kind.has_work or kind.has_priority or kind.has_phase or kind.has_tags or kind.has_blocking or kind.has_parent:
+        _take_fields(draft, kind, copy)
+    if key is not None:
+        check_text("key", key)
+    for tag in draft.tags:
+        check_text("tag", tag)
+    if run:
+        check_text("run", run)
+    if review_by:
+        check_text("review_by", review_by)
+    if priority is not None and priority not in PRIORITIES:
+        raise DefinitionError(f"priority {priority!r} is not one of low, medium, high, critical.")
+    return draft
+
+
+def _take_fields(draft: Draft, kind: ArtifactType, payload: Any) -> None:
+    if kind.has_priority and draft.priority is None and payload.priority in PRIORITIES:
+        draft.priority = payload.priority
+    if kind.has_phase and isinstance(payload.phase, str):
+        draft.phase = payload.phase
+    if kind.has_tags and isinstance(payload.tags, list | tuple):
+        draft.tags += [tag for tag in payload.tags if isinstance(tag, str) and tag not in draft.tags]
+    if kind.has_work and isinstance(payload.work_id, str):
+        check_text("work id", payload.work_id)
+        if not payload.work_id:
+            raise InvalidPayload(f"{kind.name}.work_id is empty. Leave it out, or choose a name.")
+        draft.work = payload.work_id
+    if kind.has_parent and isinstance(payload.parent_work_id, str):
+        draft.parent_work = payload.parent_work_id
+    if kind.has_blocking and isinstance(payload.blocking_work_ids, list | tuple):
+        draft.blocking = [w for w in payload.blocking_work_ids if isinstance(w, str)]
+        for work in draft.blocking:
+            check_text("work id", work)

@@ -1,0 +1,124 @@
+"""Dead letters tried again: as they were, with other inputs, by another agent, or by nobody any more."""
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
+from pydantic_core import from_json, to_json
+
+from stigmergy.blackboard import events as ev
+from stigmergy.blackboard.core.offers import Offers
+from stigmergy.blackboard.errors import NotFound
+from stigmergy.blackboard.events import Event
+
+Fields = Mapping[str, JsonValue]
+Edits = Mapping[int, Fields]
+"""Input -> the fields of its payload that are to be others."""
+DISCARDED = "discarded: "
+
+
+class Redriving(Offers):
+    """The part of the decider that opens what failed again.
+
+    What is tried again is a new activation that names the dead letter it repeats, so that the old one stays as it
+    was on the log, and every count of what is open or dead follows from the two.
+    """
+
+    def redrive(
+        self, id: int, now: float, *, edits: Edits | None = None, agent: str = "", by: str = "person"
+    ) -> list[Event]:
+        """Try a dead letter again.
+
+        Args:
+            edits: what is to be changed in its inputs; nobody else is offered the changed artifacts.
+            agent: who is to try; by default the one that failed.
+
+        Raises:
+            NotFound: there is no such activation, or it did not fail, or was tried again already.
+        """
+        self._begin(now)
+        self._redrive(id, edits or {}, agent, by)
+        return self._finish()
+
+    def discard(self, id: int, reason: str, now: float) -> list[Event]:
+        """Give a dead letter up: it counts as skipped from here on, and no longer as failed.
+
+        Raises:
+            NotFound: see `redrive`.
+        """
+        self._begin(now)
+        self._discard(id, reason)
+        return self._finish()
+
+    def redrivable(self, id: int) -> tuple[ev.Activated, ev.Ended]:
+        """The activation, if it can be tried again, and its end.
+
+        Raises:
+            NotFound: it did not fail, or was tried again already.
+        """
+        now = {e.seq: e for e in self._events}
+        old = now.get(id) or self.past.event(id)
+        follows = [*self.past.following(id), *(e for e in self._events if e.cause == id)]
+        ended = next((e for e in follows if isinstance(e, ev.Ended)), None)
+        if not isinstance(old, ev.Activated) or ended is None or ended.outcome == "skipped":
+            raise NotFound(f"{id} is no activation that failed. The report lists what can be tried again.")
+        if any(isinstance(e, ev.Redriven) for e in follows):
+            raise NotFound(f"{id} was tried again already, or discarded. Look at what became of that with `why {id}`.")
+        return old, ended
+
+    def inputs_of(self, old: ev.Activated) -> list[ev.Published]:
+        """What a dead letter consumed."""
+        now = {e.seq: e for e in self._events}
+        found = [now.get(i) or self.past.event(i) for i in old.inputs]
+        return [p for p in found if isinstance(p, ev.Published)]
+
+    def edits_of(self, id: int, fields: Fields) -> Edits:
+        """The same fields in every input that has a field of that name."""
+        if not fields:
+            return {}
+        found: dict[int, Fields] = {}
+        for p in self.inputs_of(self.redrivable(id)[0]):
+            there = from_json(p.payload)
+            mine = {name: value for name, value in fields.items() if isinstance(there, dict) and name in there}
+            if mine:
+                found[p.seq] = mine
+        return found
+
+    def _discard(self, id: int, reason: str) -> None:
+        self._end(self._redrive(id, {}, "", ""), "skipped", DISCARDED + reason)
+
+    def _redrive(self, id: int, edits: Edits, agent: str, by: str) -> int:
+        old, ended = self.redrivable(id)
+        inputs = self.inputs_of(old)
+        again = self._emit(ev.Redriven(outcome=ended.outcome), id)
+        self._recall(inputs, id)
+        others = {p.seq: self._edited(p, edits[p.seq], again, by) for p in inputs if p.seq in edits}
+        ids = [others.get(i, i) for i in old.inputs]
+        event = ev.Activated(
+            agent=agent or old.agent, subscription=old.subscription, inputs=ids, slots=old.slots, key=old.key,
+            scope=old.scope, run=old.run, priority=old.priority, depth=old.depth, redriven=id,
+        )  # fmt: skip
+        return self._activated(self._block(event), ids[-1])
+
+    def _edited(self, p: ev.Published, fields: Fields, cause: int, by: str) -> int:
+        """An artifact in the place of another. It is not looked into: that its class can read it shows when it runs,
+        and if not, it is a dead letter again."""
+        data = to_json({**from_json(p.payload), **fields})
+        return self._emit(
+            ev.Published(
+                type=p.type, version=p.version, schema=p.schema, run=p.run, producer=by, tags=p.tags,
+                priority=p.priority, visibility=p.visibility, root=p.root or p.seq, depth=p.depth,
+                ancestors=p.ancestors, work=p.work, parent_work=p.parent_work, blocking=p.blocking, phase=p.phase,
+                system=True, payload=data, replaces=p.seq,
+            ),
+            cause,
+        )  # fmt: skip
+
+    def _recall(self, published: Sequence[ev.Published], cause: int) -> None:
+        kept = [
+            ev.Kept(
+                p.seq, p.type, p.run, p.producer, p.priority, p.depth, p.root or p.seq, p.at, p.ancestors, p.work,
+                p.blocking, p.phase,
+            )
+            for p in published
+        ]  # fmt: skip
+        self._emit(ev.Recalled(inputs=kept), cause)

@@ -1,0 +1,1 @@
+"""Artifact types, and how their payloads come and go as JSON."""
