@@ -101,7 +101,7 @@ def main() -> None:
         values, ratios, cpu = zip(*rounds[target.name], strict=True)
         ratio = statistics.median(ratios)
         unit = {"us_per_delivery": "µs", "seconds": "s"}.get(target.measure, "")
-        met = "met" if ratio <= target.limit else "missed"
+        met = "met" if round(ratio, 2) <= target.limit else "missed"
         print(
             f"| {target.name} | {statistics.median(values):.3g} {unit} | {ratio:.2f} | "
             f"{min(ratios):.2f} to {max(ratios):.2f} | {statistics.median(cpu):.2f} | {target.limit:g} | {met} |"
