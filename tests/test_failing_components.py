@@ -1,8 +1,9 @@
 """Components that raise: out of service, on the log, and what they guarded is denied."""
 
+import math
 import types
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -10,15 +11,21 @@ from stigmergy import (
     ACCEPT,
     ADMIT,
     Blackboard,
+    Cancel,
+    Close,
     Component,
     Deny,
+    Hold,
     Publish,
+    Redrive,
     Report,
     Seen,
+    Withdraw,
 )
 from stigmergy.blackboard.component import ActivationRequest, Admission, CallRequest, Reaction
 from stigmergy.blackboard.events import (
     Faulted,
+    Held,
     Published,
 )
 from tests.boards import A, B, Boards, C, copying
@@ -213,18 +220,108 @@ async def test_a_component_that_comes_late_and_raises_at_the_past_is_out_of_serv
     assert_out_of_service(board, report, "step")
 
 
-@pytest.mark.parametrize("garbage", ["text", None, 3])
-async def test_a_reaction_that_is_none_is_the_components_fault(new_board: Boards, garbage: Any) -> None:
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        "text",
+        None,
+        3,
+        Hold("not a reaction"),
+        Close(reason=cast("Any", "tokens are spent")),
+        Close(stop=cast("Any", "soon")),
+        Close(detail=cast("Any", 7)),
+        Close(run=cast("Any", 7)),
+        Publish(cast("Any", "no model")),
+        Publish(B(), key=cast("Any", 7)),
+        Publish(B(), key="\0"),
+        Publish(B(), tags=cast("Any", "text")),
+        Publish(B(), tags=cast("Any", (7,))),
+        Publish(B(), priority=cast("Any", "urgent")),
+        Publish(B(), run=cast("Any", 7)),
+        Publish(B(), visibility=cast("Any", "me")),
+        Cancel(7, cast("Any", None)),
+        Withdraw(cast("Any", "A@7"), "no"),
+        Redrive(cast("Any", None)),
+    ],
+    ids=repr,
+)
+async def test_a_reaction_that_cannot_be_recorded_is_the_components_fault_and_the_log_stays_readable(
+    file_board: Boards, garbage: Any
+) -> None:
     class Babbler(Component[None]):
         observes = (A,)
+        publishes = (B,)
 
         def react(self, state: None, seen: Seen, /) -> Any:
             return [garbage]
 
-    board = new_board(components=[Babbler()])
+    board = file_board(components=[Babbler()])
     await board.publish(A())
     report = await board.run_until_idle()
     assert [left.component for left in report.left.failed_components] == ["babbler"]
+    assert not board.artifacts(B)
+    board = await file_board.reopened(board, components=[Babbler()])
+    await board.publish(A())
+    assert board.artifacts(A).total == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, True, ACCEPT, Deny(cast("Any", 7)), Hold(cast("Any", None)), Hold("for ever", math.inf), Hold("", math.nan)],
+    ids=str,
+)
+async def test_an_admission_that_cannot_be_recorded_is_a_failed_guard_and_the_log_stays_readable(
+    file_board: Boards, answer: Any
+) -> None:
+    class Guard(Component[None]):
+        def admit(self, state: None, request: ActivationRequest | CallRequest, /) -> Any:
+            return answer
+
+    board = file_board(components=[Guard()])
+    copying(board)
+    await board.publish(A())
+    report = await board.run_until_idle()
+    assert [left.component for left in report.left.failed_components] == ["guard"]
+    assert report.skipped == 1
+    assert (await file_board.reopened(board)).report().skipped == 1
+
+
+async def test_who_is_held_until_a_time_that_has_passed_waits_for_a_change_of_mind(new_board: Boards) -> None:
+    class Guard(Component[bool]):
+        observes = (B,)
+
+        def start(self) -> bool:
+            return False
+
+        def step(self, state: bool, seen: Seen, /) -> bool:
+            return True
+
+        def admit(self, state: bool, request: ActivationRequest | CallRequest, /) -> Admission:
+            return ADMIT if state else Hold("not yet", until=1.0)
+
+    board = new_board(components=[Guard()])
+    copying(board)
+    await board.publish(A())
+    report = await board.run_until_idle()
+    assert report.reason == "deadlock"
+    assert len([e for e in board.events() if isinstance(e, Held)]) == 1
+    await board.publish(B())
+    report = await board.run_until_idle()
+    assert report.done == 1
+
+
+@pytest.mark.parametrize(("says", "reason"), [(7, "component_failed"), ("half \ud800", "waiting"), (None, "idle")])
+async def test_what_a_component_says_it_waits_for_can_be_recorded_or_the_run_fails(
+    file_board: Boards, says: Any, reason: str
+) -> None:
+    class Waiting(Component[None]):
+        def waiting(self, state: None, /) -> Any:
+            return says
+
+    board = file_board(components=[Waiting()])
+    await board.publish(A())
+    assert (await board.run_until_idle()).reason == reason
+    assert (await file_board.reopened(board)).report().reason == reason
 
 
 async def test_components_that_set_each_other_off_for_ever_are_taken_out_of_service(new_board: Boards) -> None:

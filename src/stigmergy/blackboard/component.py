@@ -9,15 +9,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, Literal
+from typing import Annotated, Any, ClassVar, Generic, Literal
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, Field, JsonValue
 from typing_extensions import TypeVar
 
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.events import Event, Priority, Reason, Visibility
 
 S = TypeVar("S", default=None)
+
+END_OF_TIME = 253_402_300_800
+"""The log time of the year 10,000, which no date can name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +102,12 @@ class Admit:
 class Hold:
     """It waits until this component's state changes, or until this log time.
 
+    A time that has passed is none: only a change of the state can help then.
     An effect waits until another effect has its outcome; if no other is under way, it is refused.
     """
 
     reason: str
-    until: float | None = None
+    until: Annotated[float, Field(lt=END_OF_TIME)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from stigmergy.blackboard.core.running import Running
 from stigmergy.blackboard.core.timers import Timer
 from stigmergy.blackboard.definitions import ONCE
 from stigmergy.blackboard.errors import NotFound, StigmergyError
-from stigmergy.blackboard.events import ErrorInfo, Event, Reason
+from stigmergy.blackboard.events import ErrorInfo, Event, Reason, storable
+from stigmergy.blackboard.payloads.types import check_text
 
 DEFAULT_RUN = "main"
 PAUSED: Reason = "waiting"
@@ -288,7 +289,7 @@ class Decider(Running):
         """Whether some component waits for the world outside."""
         for c in self.observers.components.values():
             try:
-                detail = c.waiting(self.observers.states[c.name])
+                detail = storable(c.waiting(self.observers.states[c.name]) or "")
             except Exception as error:  # noqa: BLE001  user code: it is the reason why the run ends
                 return "component_failed", f"{c.name}: waiting() raised {type(error).__name__}: {error}"
             if detail:
@@ -354,6 +355,8 @@ class Decider(Running):
         run = origin.run or DEFAULT_RUN
         match reaction:
             case cp.Publish():
+                for text in (reaction.key, reaction.run, *reaction.tags):
+                    check_text("name", text or "")
                 d = self.past.draft(reaction.payload)
                 d.key, d.run = reaction.key, reaction.run or run
                 d.tags, d.priority = [*d.tags, *reaction.tags], reaction.priority or d.priority
@@ -379,5 +382,3 @@ class Decider(Running):
                 self._redrive(reaction.id, edits, reaction.agent, origin.producer)
             case cp.Discard():
                 self._discard(reaction.id, f"{origin.producer}: {reaction.reason}")
-            case _:
-                raise TypeError(f"react() gave {reaction!r}, which is no reaction")

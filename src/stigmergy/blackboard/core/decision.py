@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from stigmergy.blackboard import component as cp
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.core.agenda import Agenda
+from stigmergy.blackboard.core.answers import checked
 from stigmergy.blackboard.core.matching import Index
 from stigmergy.blackboard.core.observers import AnyComponent, Observers
 from stigmergy.blackboard.core.records import Activation
@@ -273,7 +274,7 @@ class Decision(ABC):
                     self._fault(name, RecursionError(f"more than {MAX_REACTIONS} reactions in one decision"), 0)
                     break
                 try:
-                    self._carry_out(reaction, origin)
+                    self._carry_out(checked("react", reaction, cp.Reaction), origin)
                 except Exception as error:  # noqa: BLE001  a reaction that cannot be carried out is the component's fault
                     self._fault(name, error, seen.event.seq)
                     break

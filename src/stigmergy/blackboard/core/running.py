@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
+from stigmergy.blackboard.core.answers import checked
 from stigmergy.blackboard.core.decision import Draft, Origin, request_of
 from stigmergy.blackboard.core.records import Activation, OpenCall, RunTotals
 from stigmergy.blackboard.core.redriving import Redriving
@@ -95,10 +96,8 @@ class Running(Redriving):
             return True
         self.agenda.free(a.agent)
         if isinstance(answer, cp.Hold):
-            self._emit(ev.Held(by=name, reason=answer.reason, until=answer.until), a.id)
+            self._hold(a.id, name, answer.reason, self._ahead(answer.until))
             self._held.setdefault(name, {})[a.id] = None
-            if answer.until is not None:
-                self.timers.push(answer.until, "hold", a.id)
         elif answer.park:
             self.parked[a.id] = f"{name}: {answer.reason}"
         else:
@@ -116,10 +115,7 @@ class Running(Redriving):
     def _admission(self, c: cp.Component[Any], request: cp.ActivationRequest | cp.CallRequest) -> cp.Admission:
         if c.name not in self.observers.faulted:
             try:
-                answer = c.admit(self.observers.states[c.name], request)
-                if not isinstance(answer, cp.Admission):
-                    raise TypeError(f"admit() returned {answer!r}, not ADMIT, Hold or Deny")
-                return answer
+                return checked("admit", c.admit(self.observers.states[c.name], request), cp.Admission)
             except Exception as error:  # noqa: BLE001  user code: the component is taken out of service, on record
                 self._fault(c.name, error, self.state.seq)
         return cp.Deny("the component failed, so nothing is admitted")
@@ -139,10 +135,18 @@ class Running(Redriving):
 
     def _hold_on(self, id: int, name: str, answer: cp.Hold) -> None:
         """It is still held, now until then: without this nobody would wait for a time that was not known before."""
-        due = self.state.activations[id].due
-        if answer.until is not None and (due is None or answer.until > due):
-            self._emit(ev.Held(by=name, reason=answer.reason, until=answer.until), id)
-            self.timers.push(answer.until, "hold", id)
+        due, until = self.state.activations[id].due, self._ahead(answer.until)
+        if until is not None and (due is None or until > due):
+            self._hold(id, name, answer.reason, until)
+
+    def _hold(self, id: int, name: str, reason: str, until: float | None) -> None:
+        self._emit(ev.Held(by=name, reason=reason, until=until), id)
+        if until is not None:
+            self.timers.push(until, "hold", id)
+
+    def _ahead(self, until: float | None) -> float | None:
+        """Who holds until a time that has passed would be asked for ever, and at once."""
+        return until if until is not None and until > self._at else None
 
     def complete(
         self, id: int, fence: int, drafts: Sequence[Draft], seconds: float, now: float, retry: Retry = ONCE
@@ -181,9 +185,7 @@ class Running(Redriving):
             return cp.Reject("the component failed, so nothing passes its review")
         try:
             verdict = c.review(self.observers.states[c.name], request_of(a), tuple(d.payload for d in drafts))
-            if not isinstance(verdict, cp.Verdict):
-                raise TypeError(f"review() returned {verdict!r}, not ACCEPT or Reject")
-            return verdict
+            return checked("review", verdict, cp.Verdict)
         except Exception as error:  # noqa: BLE001  user code: the component is taken out of service, on record
             self._fault(c.name, error, self.state.seq)
             info = ErrorInfo.of(error)
