@@ -3,9 +3,11 @@
 import asyncio
 
 import pytest
+from pydantic import BaseModel
 
-from stigmergy import Blackboard, Context, Progress, Retry, WorkDiscovery, replay
-from stigmergy.blackboard.errors import InvalidPayload, NotFound, UnknownField
+from stigmergy import Blackboard, Context, Limits, Progress, Retry, WorkDiscovery, artifact_type, replay
+from stigmergy.blackboard.errors import InvalidPayload, NotFound, PayloadTooLarge, PublishError, UnknownField
+from stigmergy.blackboard.events import Published
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C, numbers
 
@@ -103,6 +105,61 @@ async def test_an_edit_is_a_payload_or_fields_and_checked_before_anything_happen
     await board.run_until_idle()
     assert [c.payload for c in board.artifacts(C)] == [C(n=1, key="k")]
     assert replay(board, board).ok
+
+
+async def test_what_is_edited_is_stored_as_its_class_is_today(file_board: Boards, ending: str) -> None:
+    def old() -> type[BaseModel]:
+        class Page(BaseModel):
+            url: str
+
+        return Page
+
+    def new() -> type[BaseModel]:
+        @artifact_type(name="Page", version=2, upcast={1: lambda page: {"address": page["url"], "tries": 0}})
+        class Page(BaseModel):
+            address: str
+            tries: int
+
+        return Page
+
+    seen: list[str] = []
+
+    def reading(board: Blackboard, model: type[BaseModel]) -> Blackboard:
+        async def read_it(page: BaseModel) -> None:
+            seen.append(repr(page))
+            if not getattr(page, "tries", 0):
+                raise OSError("no network")
+
+        board.agent("read").consumes(model).body(read_it)
+        return board
+
+    first, second = old(), new()
+    board = reading(file_board(), first)
+    await board.publish_many([first(url="a"), first(url="b")])
+    await board.run_until_idle()
+    board = reading(await file_board.after(ending, board), second)
+    one, two = board.dead_letters()
+    for wrong in ({"url": "c"}, {"tries": "many"}, second.model_construct(address="c", tries="many")):
+        with pytest.raises((UnknownField, PublishError)):
+            await board.retry(one.id, edited=wrong)
+    await board.retry(one.id, edited=second(address="c", tries=1))
+    await board.retry(two.id, edited={"tries": 2})
+    assert (await board.run_until_idle()).ok
+    assert seen[2:] == ["Page(address='c', tries=1)", "Page(address='b', tries=2)"]
+    stored = [e for e in board.events() if isinstance(e, Published) and e.replaces]
+    assert [(e.version, e.schema) for e in stored] == [(2, stored[0].schema)] * 2
+    assert replay(board, board).ok
+
+
+async def test_what_is_edited_obeys_the_limit_of_bytes(new_board: Boards) -> None:
+    board = halving(new_board(clock=VirtualClock(), limits=Limits(payload_bytes=100)))
+    await board.publish(A(n=1))
+    await board.run_until_idle()
+    [letter] = board.dead_letters()
+    for large in ({"key": "x" * 200}, A(n=2, key="x" * 200)):
+        with pytest.raises(PayloadTooLarge, match="payload_bytes=100"):
+            await board.retry(letter.id, edited=large)
+    assert board.dead_letters() == (letter,)
 
 
 async def test_fields_are_edited_in_every_input_that_has_them(new_board: Boards) -> None:

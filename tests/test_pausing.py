@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from stigmergy import Blackboard, Limits, read, replay
+from stigmergy import Blackboard, Limits, after, read, replay
 from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.events import Ended
+from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C, copying, numbers
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +58,48 @@ async def test_a_run_is_cancelled_and_the_others_go_on(new_board: Boards) -> Non
     await run
     assert numbers(board, C) == [2]
     assert board.report().cancelled == 2
+
+
+async def test_what_is_delayed_or_held_for_review_is_cancelled_with_its_tree(new_board: Boards) -> None:
+    clock = VirtualClock()
+    board = copying(new_board(clock=clock))
+    later = await board.publish(A(n=1), visibility=after(60))
+    held = await board.publish(A(n=2), review_by="nobody")
+    await board.publish(A(n=3), visibility=after(60))
+    await board.cancel(later.id, held.id, reason="never mind")
+    report = await board.run_until_idle(horizon=None)
+    assert (numbers(board, B), report.reason) == ([3], "idle")
+    assert [(a.outcome, a.reason, a.count) for a in report.put_aside] == [("withdrawn", "never mind", 2)]
+    assert replay(board, board).ok
+
+
+@pytest.mark.parametrize("which", ["tree", "run"])
+async def test_a_cancelled_tree_leaves_no_half_filled_join_and_the_others_keep_theirs(
+    new_board: Boards, which: str
+) -> None:
+    board = copying(new_board())
+    joined: list[tuple[int, int]] = []
+
+    async def join(b: B, c: C) -> None:
+        joined.append((b.n, c.n))
+
+    board.agent("join").consumes(B, C, by="key", scope="board").body(join)
+    two = await board.publish(A(n=2, key="x"), run="two")
+    three = await board.publish(A(n=3, key="y"), run="three")
+    await board.run_until_idle()
+    if which == "tree":
+        await board.cancel(two.ref, reason="a typing error")
+    else:
+        await board.cancel(run="two")
+    report = board.report()
+    assert [w.has for w in report.left.waiting] == [(board.artifacts(B)[1].ref,)]
+    assert [(a.outcome, a.reason) for a in report.put_aside] == [("expired", "inputs whose work was cancelled")]
+    told = str(board.why_not("join", board.artifacts(B)[0].id))
+    assert "its place was given up, as its work was cancelled" in told
+    await board.publish_many([C(n=2, key="x"), C(n=3, key="y")])
+    await board.run_until_idle()
+    assert (joined, three.id > two.id) == ([(3, 3)], True)
+    assert replay(board, board).ok
 
 
 async def test_what_does_not_exist_cannot_be_cancelled(new_board: Boards) -> None:

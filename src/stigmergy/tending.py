@@ -1,17 +1,19 @@
 """What people do to a board: answer its questions, and see to what failed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import cast
 
 from pydantic import BaseModel, JsonValue
-from pydantic_core import from_json, to_json, to_jsonable_python
+from pydantic_core import from_json, to_jsonable_python
 
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.core.decider import PAUSED
 from stigmergy.blackboard.core.decision import PERSON
 from stigmergy.blackboard.core.drafting import draft_of
-from stigmergy.blackboard.core.redriving import Edits
-from stigmergy.blackboard.errors import KeyReused, NotAChoice, NotFound, UnknownField
+from stigmergy.blackboard.core.offers import check_size
+from stigmergy.blackboard.core.redriving import Edited, Edits, Fields, with_fields
+from stigmergy.blackboard.errors import InvalidPayload, KeyReused, NotAChoice, NotFound, UnknownField
 from stigmergy.blackboard.events import Activated, Event, Published
 from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
@@ -69,9 +71,9 @@ class TendedBoard(OpenBoard):
         """End open activations as cancelled; their bodies are stopped, and what they would have published is not.
 
         Args:
-            ids: of activations; of an artifact for everything open that descends from it. What waits for the rest of
-                a join goes on waiting.
-            run: everything open in this run.
+            ids: of activations; of an artifact for everything open that descends from it, what waits in joins and
+                batches that are not full, and what is delayed or held for review.
+            run: the same for everything in this run.
 
         Raises:
             NotFound: an id is that of no activation and no artifact.
@@ -80,19 +82,24 @@ class TendedBoard(OpenBoard):
         async def verb(owner: Owner) -> None:
             open_now = owner.decider.state.activations
             found = dict.fromkeys(a.id for a in open_now.values() if run is not None and a.run == run)
+            state = owner.decider.state
+            waiting = sorted({*state.held, *(id for places in state.waiting.values() for id in places)})
+            let_go = dict.fromkeys(id for id in waiting if run is not None and owner.past.published(id).run == run)
             for id in dict.fromkeys(self._position(id)[0] for id in ids):
                 event = owner.past.event(id)
                 if isinstance(event, Published):
-                    found |= dict.fromkeys(a for a in open_now if self._descends(owner, a, id))
+                    found |= dict.fromkeys(a.id for a in open_now.values() if self._descends(owner, a.inputs, id))
+                    let_go |= dict.fromkeys(w for w in waiting if self._descends(owner, [w], id))
                 else:
                     found |= dict.fromkeys(self._activations(owner, [id]))
-            await self._recorded(owner, owner.decider.cancel(list(found), reason, self._clock.now()))
+            now = self._clock.now()
+            await self._recorded(owner, owner.decider.cancel(list(found), reason, now, waiting=list(let_go)))
 
         await self._during(verb)
 
-    def _descends(self, owner: Owner, activation: int, artifact: int) -> bool:
-        """Whether an activation consumes an artifact, or what came of it."""
-        todo, seen = list(owner.decider.state.activations[activation].inputs), set[int]()
+    def _descends(self, owner: Owner, artifacts: Iterable[int], artifact: int) -> bool:
+        """Whether one of these is an artifact, or came of it."""
+        todo, seen = list(artifacts), set[int]()
         while todo:
             id = todo.pop()
             if id == artifact:
@@ -154,6 +161,7 @@ class TendedBoard(OpenBoard):
         Raises:
             NotFound: one of them did not fail, or was tried again already.
             UnknownField: none of its inputs has such a field, or is of that type.
+            InvalidPayload, PayloadTooLarge: what is edited is no value of its class, if that is known, or too large.
         """
 
         async def verb(owner: Owner) -> None:
@@ -170,23 +178,52 @@ class TendedBoard(OpenBoard):
         if edited is None:
             return {}
         inputs = owner.decider.inputs_of(old)
+        which = ", ".join(f"{p.type}@{p.seq}" for p in inputs)
         if isinstance(edited, BaseModel):
             draft = draft_of(self._table, edited)
             same = [p.seq for p in inputs if p.type == draft.type]
             if len(same) != 1:
-                which = ", ".join(f"{p.type}@{p.seq}" for p in inputs)
                 raise UnknownField(f"{old.agent}@{id} has {len(same)} inputs of type {draft.type} among {which}.")
-            return {same[0]: from_json(draft.data)}
-        edits = owner.decider.edits_of(id, edited)
-        unknown = [name for name in edited if not any(name in fields for fields in edits.values())]
-        if unknown:
-            which = ", ".join(f"{p.type}@{p.seq}" for p in inputs)
-            raise UnknownField(f"no input of {old.agent}@{id} has a field {unknown[0]!r}: {which}.")
+            found: Edits = {same[0]: Edited(draft.data, draft.version, draft.schema)}
+        elif not isinstance(edited, Mapping):
+            raise UnknownField(f"edited={edited!r} is no payload, and no fields by their names.")
+        else:
+            found = self._with_fields(inputs, edited, f"{old.agent}@{id}: {which}")
         for p in inputs:
-            if p.seq in edits and self._table.get(p.type) is not None:
-                data = to_json({**from_json(p.payload), **edits[p.seq]})
-                self._table.decode(p.type, p.version, data)  # refused here rather than in the body
-        return edits
+            if p.seq in found:
+                check_size(p.type, found[p.seq].data, owner.decider.limits.payload_bytes)
+        return found
+
+    def _with_fields(self, inputs: Sequence[Published], fields: Fields, where: str) -> Edits:
+        """The inputs that have such fields with these changed, each in today's version of its class if it is known.
+
+        Raises:
+            UnknownField: none of them has one of the fields.
+            InvalidPayload: a class does not take it: refused here rather than in the body.
+        """
+        before = {p.seq: self._as_of_today(p) for p in inputs}
+        unknown = [name for name in fields if not any(name in from_json(e.data) for e in before.values())]
+        if unknown:
+            raise UnknownField(f"no input of {where} has a field {unknown[0]!r}.")
+        found: dict[int, Edited] = {}
+        for p in inputs:
+            edited = with_fields(before[p.seq], fields)
+            kind = self._table.get(p.type)
+            if edited is not None and kind is not None:
+                payload = self._table.parse(p.type, edited.version, from_json(edited.data), where="edited")
+                edited = Edited(kind.encode(payload)[1], kind.version, kind.schema)
+            if edited is not None:
+                found[p.seq] = edited
+        return found
+
+    def _as_of_today(self, p: Published) -> Edited:
+        kind = self._table.get(p.type)
+        if kind is not None and kind.version != p.version:
+            with suppress(InvalidPayload):  # that it cannot be brought up to date may be why it is edited
+                return Edited(
+                    kind.encode(self._table.decode(p.type, p.version, p.payload))[1], kind.version, kind.schema
+                )
+        return Edited(p.payload, p.version, p.schema)
 
     async def discard(self, *ids: int | str, reason: str) -> None:
         """Give dead letters up, all of them or none: they count as skipped, with the reason, and nobody tries them.

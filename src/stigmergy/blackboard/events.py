@@ -20,6 +20,7 @@ from pydantic import Field, JsonValue
 Priority = Literal["low", "medium", "high", "critical"]
 Outcome = Literal["dead_letter", "cancelled", "skipped", "blocker_failed"]
 Reason = Literal["idle", "goal", "budget", "cancelled", "waiting", "deadlock", "component_failed", "broken", "timeout"]
+Expiry = Literal["window", "waiting_limit", "changed", "cancelled"]
 RawJson = Annotated[bytes, Field(exclude=True)]
 """JSON kept as bytes beside the event: stored in a column of its own, never parsed to fold the log."""
 Column = Annotated[int, Field(exclude=True)]
@@ -185,7 +186,7 @@ class Expired(Event):
     artifacts: list[int] = field(default_factory=list)
     key: str = ""
     scope: str = ""
-    reason: Literal["window", "waiting_limit", "changed", "closed"] = "window"
+    reason: Expiry = "window"
 
 
 @dataclass(slots=True)

@@ -229,14 +229,7 @@ class Decider(Running):
     def _offer_anew(self, id: str, waiting: Sequence[Artifact[Any]]) -> None:
         """The shape of a subscription changed: what waits in its old places is offered to the new ones."""
         for artifact in waiting:
-            place = self.state.waiting[id][artifact.id]
-            self._emit(
-                ev.Expired(
-                    subscription=id, artifacts=[artifact.id], key=place.key, scope=place.scope, reason="changed"
-                ),
-                artifact.id,
-            )
-            self._note_complete(self.index.subscriptions[id], place.scope, place.key)
+            self._give_up(id, artifact.id, "changed")
         for artifact in waiting:
             self._offer_to({id}, artifact, anew=True)
 

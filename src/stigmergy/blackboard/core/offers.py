@@ -51,12 +51,7 @@ class Offers(Places):
         self, d: Draft, run: str, keys: dict[tuple[str, str], str], works: dict[tuple[str, str | None], Draft]
     ) -> bool:
         """Check a draft; False if it was published before with the same key."""
-        limit = self.limits.payload_bytes
-        if limit is not None and len(d.data) > limit:
-            raise PayloadTooLarge(
-                f"Limits(payload_bytes={limit:_}): {d.type} has {len(d.data):,} bytes as JSON. Store large data in a "
-                "file and publish its path, or raise it."
-            )
+        check_size(d.type, d.data, self.limits.payload_bytes)
         if d.key is not None:
             d.digest = blake2b(d.data, digest_size=12).hexdigest()
             before = self._keys_now.get((run, d.key)) or self.past.key(run, d.key)
@@ -147,6 +142,19 @@ class Offers(Places):
             self._activated(self._block(event) if self.state.alive[artifact].blocking else event, artifact)
         else:
             self._enter(take.place, artifact, run, str(artifact) if take.key == OWN_ID else take.key)
+
+
+def check_size(type_name: str, data: bytes, limit: int | None) -> None:
+    """Refuse a payload that is too large.
+
+    Raises:
+        PayloadTooLarge: it is.
+    """
+    if limit is not None and len(data) > limit:
+        raise PayloadTooLarge(
+            f"Limits(payload_bytes={limit:_}): {type_name} has {len(data):,} bytes as JSON. Store large data in a "
+            "file and publish its path, or raise it."
+        )
 
 
 def _alone(place: Place, artifact: int, run: str, priority: Priority, depth: int) -> ev.Activated:

@@ -196,17 +196,20 @@ class Places(Decision):
                 late.append(artifact)
         self._expire(subscription, late, "window")
 
-    def _expire(self, subscription: Subscription, artifacts: list[int], reason: str) -> None:
+    def _expire(self, subscription: Subscription, artifacts: list[int], reason: ev.Expiry) -> None:
         for artifact in artifacts:
-            place = self.state.waiting[subscription.id][artifact]
-            self._emit(
-                ev.Expired(
-                    subscription=subscription.id, artifacts=[artifact], key=place.key, scope=place.scope,
-                    reason="window" if reason == "window" else "waiting_limit",
-                ),
-                artifact,
-            )  # fmt: skip
-            self._note_complete(subscription, place.scope, place.key)
+            self._give_up(subscription.id, artifact, reason)
+
+    def _give_up(self, subscription: str, artifact: int, reason: ev.Expiry) -> None:
+        place = self.state.waiting[subscription][artifact]
+        self._emit(
+            ev.Expired(
+                subscription=subscription, artifacts=[artifact], key=place.key, scope=place.scope, reason=reason
+            ),
+            artifact,
+        )
+        if known := self.index.subscriptions.get(subscription):
+            self._note_complete(known, place.scope, place.key)
 
     # -- ends -----------------------------------------------------------------------------------------------------
 

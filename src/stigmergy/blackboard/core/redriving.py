@@ -1,6 +1,7 @@
 """Dead letters tried again: as they were, with other inputs, by another agent, or by nobody any more."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from pydantic import JsonValue
 from pydantic_core import from_json, to_json
@@ -11,8 +12,19 @@ from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.events import Event
 
 Fields = Mapping[str, JsonValue]
-Edits = Mapping[int, Fields]
-"""Input -> the fields of its payload that are to be others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """A payload that takes the place of another, as JSON of that version of its type."""
+
+    data: bytes
+    version: int
+    schema: str
+
+
+Edits = Mapping[int, Edited]
+"""Input -> what is to be in its place."""
 DISCARDED = "discarded: "
 
 
@@ -29,7 +41,7 @@ class Redriving(Offers):
         """Try a dead letter again.
 
         Args:
-            edits: what is to be changed in its inputs; nobody else is offered the changed artifacts.
+            edits: what takes the place of its inputs; nobody else is offered that.
             agent: who is to try; by default the one that failed.
 
         Raises:
@@ -72,15 +84,12 @@ class Redriving(Offers):
         return [p for p in found if isinstance(p, ev.Published)]
 
     def edits_of(self, id: int, fields: Fields) -> Edits:
-        """The same fields in every input that has a field of that name."""
-        if not fields:
-            return {}
-        found: dict[int, Fields] = {}
-        for p in self.inputs_of(self.redrivable(id)[0]):
-            there = from_json(p.payload)
-            mine = {name: value for name, value in fields.items() if isinstance(there, dict) and name in there}
-            if mine:
-                found[p.seq] = mine
+        """The same fields in every input that has a field of that name; whether its class can read that shows when
+        it runs, and if not, it is a dead letter again."""
+        found: dict[int, Edited] = {}
+        for p in self.inputs_of(self.redrivable(id)[0]) if fields else ():
+            if edited := with_fields(Edited(p.payload, p.version, p.schema), fields):
+                found[p.seq] = edited
         return found
 
     def _discard(self, id: int, reason: str) -> None:
@@ -99,16 +108,14 @@ class Redriving(Offers):
         )  # fmt: skip
         return self._activated(self._block(event), ids[-1])
 
-    def _edited(self, p: ev.Published, fields: Fields, cause: int, by: str) -> int:
-        """An artifact in the place of another. It is not looked into: that its class can read it shows when it runs,
-        and if not, it is a dead letter again."""
-        data = to_json({**from_json(p.payload), **fields})
+    def _edited(self, p: ev.Published, edited: Edited, cause: int, by: str) -> int:
+        """An artifact in the place of another."""
         return self._emit(
             ev.Published(
-                type=p.type, version=p.version, schema=p.schema, run=p.run, producer=by, tags=p.tags,
+                type=p.type, version=edited.version, schema=edited.schema, run=p.run, producer=by, tags=p.tags,
                 priority=p.priority, visibility=p.visibility, root=p.root or p.seq, depth=p.depth,
                 ancestors=p.ancestors, work=p.work, parent_work=p.parent_work, blocking=p.blocking, phase=p.phase,
-                system=True, payload=data, replaces=p.seq,
+                system=True, payload=edited.data, replaces=p.seq,
             ),
             cause,
         )  # fmt: skip
@@ -122,3 +129,10 @@ class Redriving(Offers):
             for p in published
         ]  # fmt: skip
         self._emit(ev.Recalled(inputs=kept), cause)
+
+
+def with_fields(there: Edited, fields: Fields) -> Edited | None:
+    """A payload with those fields changed that it has; None if it has none of them."""
+    before = from_json(there.data)
+    mine = {name: value for name, value in fields.items() if isinstance(before, dict) and name in before}
+    return Edited(to_json({**before, **mine}), there.version, there.schema) if mine else None

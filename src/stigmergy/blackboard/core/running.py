@@ -7,7 +7,7 @@ from typing import Any, Literal
 from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.core.answers import checked
-from stigmergy.blackboard.core.decision import Draft, Origin, request_of
+from stigmergy.blackboard.core.decision import PERSON, Draft, Origin, request_of
 from stigmergy.blackboard.core.records import Activation, OpenCall, RunTotals
 from stigmergy.blackboard.core.redriving import Redriving
 from stigmergy.blackboard.definitions import ONCE, Limits, Retry
@@ -249,12 +249,17 @@ class Running(Redriving):
         """A body that had been given up has really ended."""
         self.agenda.free(agent)
 
-    def cancel(self, ids: Sequence[int], reason: str, now: float) -> list[Event]:
-        """End open activations as cancelled."""
+    def cancel(self, ids: Sequence[int], reason: str, now: float, *, waiting: Sequence[int] = ()) -> list[Event]:
+        """End open activations as cancelled, and let go of artifacts that wait in places, or are held."""
         self._begin(now)
         for id in ids:
             if id in self.state.activations:
                 self._end(id, "cancelled", reason)
+        for artifact in waiting:
+            for subscription in [name for name, places in self.state.waiting.items() if artifact in places]:
+                self._give_up(subscription, artifact, "cancelled")
+            if artifact in self.state.held:
+                self._emit(ev.Withdrawn(by=PERSON.producer, reason=reason), artifact)
         return self._finish()
 
     # -- effects --------------------------------------------------------------------------------------------------

@@ -416,7 +416,7 @@ _EXPIRED = {
     "window": "inputs whose rest did not come in time",
     "waiting_limit": "the oldest inputs, as too many waited",
     "changed": "inputs of a subscription that was changed",
-    "closed": "inputs of a run that was closed",
+    "cancelled": "inputs whose work was cancelled",
 }
 
 

@@ -256,7 +256,7 @@ def _placed(q: Question, follows: list[Event]) -> list[Hindrance]:
             "window": "its place was given up at its deadline, before the rest came",
             "waiting_limit": "its place was given up, as too many waited",
             "changed": "its place was given up, as the subscription was redefined",
-            "closed": "its place was given up, as the run was closed",
+            "cancelled": "its place was given up, as its work was cancelled",
         }
         reasons = [Hindrance("expired", f"{texts[e.reason]} ({when(e.at)})", e.subscription) for e in expired[-1:]]
     return reasons

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import from_json
 
 from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
@@ -23,7 +22,7 @@ from stigmergy.blackboard.core.enrolment import Enrolment
 from stigmergy.blackboard.core.matching import Index
 from stigmergy.blackboard.core.observers import AnyComponent, Observers, overrides
 from stigmergy.blackboard.core.records import Activation
-from stigmergy.blackboard.core.redriving import DISCARDED
+from stigmergy.blackboard.core.redriving import DISCARDED, Edited
 from stigmergy.blackboard.core.running import over_limit
 from stigmergy.blackboard.core.state import State
 from stigmergy.blackboard.definitions import ONCE, Limits
@@ -237,10 +236,12 @@ class Redecider(Decider):
                 return self.resume_run(first.run, now)
             case ev.Resumed():
                 return self.resume_runs(now)
-            case ev.Ended(outcome="cancelled"):
-                ended = [e for e in recorded if isinstance(e, ev.Ended)]
-                ids = [e.cause for e in ended if (e.outcome, e.reason) == (first.outcome, first.reason)]
-                return self.cancel(ids, first.reason, now)
+            case ev.Ended(outcome="cancelled") | ev.Expired(reason="cancelled") | ev.Withdrawn(by="person"):
+                ended = [e for e in recorded if isinstance(e, ev.Ended) and isinstance(first, ev.Ended)
+                         and (e.outcome, e.reason) == (first.outcome, first.reason)]  # fmt: skip
+                reason = "" if isinstance(first, ev.Expired) else first.reason
+                waiting = dict.fromkeys(e.cause for e in recorded if isinstance(e, ev.Expired | ev.Withdrawn))
+                return self.cancel([e.cause for e in ended], reason, now, waiting=list(waiting))
             case ev.Redriven():
                 return self._redrive_again(recorded, first, now)
             case ev.Released() | ev.Withdrawn():
@@ -254,7 +255,7 @@ class Redecider(Decider):
         if ended is not None and ended.outcome == "skipped":
             return self.discard(first.cause, ended.reason.removeprefix(DISCARDED), now)
         replaced = [e for e in recorded if isinstance(e, Published) and e.replaces]
-        edits = {e.replaces: from_json(e.payload) for e in replaced}
+        edits = {e.replaces: Edited(e.payload, e.version, e.schema) for e in replaced}
         by = replaced[0].producer if replaced else ""
         return self.redrive(first.cause, now, edits=edits, agent=again.agent, by=by)
 
