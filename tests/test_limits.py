@@ -5,8 +5,10 @@ import asyncio
 import pytest
 
 from stigmergy import (
+    LimitReached,
     Limits,
     Roster,
+    replay,
 )
 from stigmergy.blackboard.errors import (
     PayloadTooLarge,
@@ -47,6 +49,7 @@ async def test_agents_that_feed_each_other_stop_at_the_limit_and_say_so(new_boar
     assert (report.reason, report.ok) == ("budget", False)
     assert report.detail == "activations 10 of 10"
     assert report.done == 10
+    assert board.one(LimitReached).why == report.detail  # and so does the board
     assert report.open == 1
     assert sum(isinstance(e, Claimed) for e in board.events()) == 10
 
@@ -62,6 +65,8 @@ async def test_a_raised_limit_lets_the_run_go_on_with_nothing_lost(
     report = await board.run_until_idle()
     assert (report.reason, report.done) == ("budget", done)
     assert (await board.run_until_idle()).done == done, "running again changes nothing"
+    assert board.artifacts(LimitReached).total == 1
+    assert replay(board, board).ok
 
     board = await new_board.reopened(board, chain(), limits=Limits(activations=1_000, depth=1_000))
     report = await board.run_until_idle()
@@ -90,6 +95,21 @@ async def test_a_limit_counts_each_run_for_itself(new_board: Boards) -> None:
     assert report.reason == "budget"
     assert [a.payload.n for a in board.artifacts(A, run="endless")] == [0, 1, 2, 3, 4, 5]
     assert [a.payload.n for a in board.artifacts(A, run="short")] == [18, 19, 20]
+    assert [a.run for a in board.artifacts(LimitReached)] == ["endless"]
+
+
+async def test_an_agent_is_told_what_limits_keep_from_starting(new_board: Boards) -> None:
+    board = new_board(chain(), limits=Limits(depth=5))
+    told: list[str] = []
+
+    @board.agent
+    async def tell(reached: LimitReached) -> None:
+        told.append(reached.why)
+
+    await board.publish(A(n=0))
+    report = await board.run_until_idle()
+    assert (report.reason, told) == ("budget", ["depth 6 of 5"])
+    assert replay(board, board).ok
 
 
 async def test_a_payload_over_the_limit_is_refused_before_anything_is_published(new_board: Boards) -> None:

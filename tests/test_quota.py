@@ -1,8 +1,10 @@
-"""Caps on activations, artifacts and seconds per run, causal tree and agent: a reason and an artifact, nothing lost."""
+"""Caps on activations, artifacts, bytes and seconds per run, tree and agent: a reason and an artifact, nothing lost."""
+
+from typing import Any
 
 import pytest
 
-from stigmergy import Blackboard, Quota, QuotaReached, Retry, replay
+from stigmergy import Blackboard, LimitReached, Quota, Retry, replay
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, numbers
@@ -29,23 +31,29 @@ async def test_a_causal_tree_stops_at_its_cap_and_others_go_on(new_board: Boards
     board = growing(new_board(components=[Quota(activations=5, per="tree")]))
     endless, short = await board.publish_many([A(n=0, key="endless"), A(n=18, key="short")])
     report = await board.run_until_idle()
-    assert (report.reason, report.detail) == ("budget", "quota_per_tree: activations 5 of 5 per tree")
+    assert (report.reason, report.detail) == ("budget", f"quota_per_tree: activations 5 of 5 for tree {endless.id}")
     assert [a.payload.n for a in board.artifacts(A, where={"key": "endless"})] == [0, 2, 4]
     assert [a.payload.n for a in board.artifacts(A, where={"key": "short"})] == [18, 20]
-    reached = board.one(QuotaReached)
-    assert (reached.account, reached.what, reached.used, reached.limit) == (str(endless.id), "activations", 5, 5)
+    assert board.one(LimitReached).why == report.detail
     assert (report.open, report.dead, report.skipped, short.id > 0) == (1, 0, 0, True)
     assert replay(board, board).ok
 
 
 @pytest.mark.parametrize("per", ["run", "tree", "agent"])
-async def test_a_raised_cap_lets_it_go_on_with_nothing_lost(file_board: Boards, per: str, ending: str) -> None:
-    quota = Quota(artifacts=6, per=per)  # type: ignore[arg-type]
+@pytest.mark.parametrize("what", ["activations", "artifacts", "payload_bytes", "seconds"])
+async def test_a_raised_cap_lets_it_go_on_with_nothing_lost(
+    file_board: Boards, what: str, per: Any, ending: str
+) -> None:
+    caps: dict[str, Any] = {"activations": 3, "artifacts": 6, "payload_bytes": 100, "seconds": 0}
+    quota = Quota(**{what: caps[what]}, per=per)
     board = growing(file_board(components=[quota]))
     await board.publish(A(n=0))
+    report = await board.run_until_idle()
+    made = board.artifacts(A).total + board.artifacts(B).total
+    assert (report.reason, report.done) == ("budget", made - 1)  # what was finished is there
     assert (await board.run_until_idle()).reason == "budget"
-    assert (await board.run_until_idle()).reason == "budget"
-    board = await file_board.after(ending, board, components=[Quota(artifacts=1_000, per=per)])  # type: ignore[arg-type]
+    assert board.one(LimitReached).why == report.detail  # said once
+    board = await file_board.after(ending, board, components=[Quota(**{what: 10_000}, per=per)])
     report = await growing(board).run_until_idle()
     assert (report.ok, report.open) == (True, 0)
     assert numbers(board, A) == list(range(0, 21, 2))

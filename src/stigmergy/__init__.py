@@ -28,6 +28,7 @@ from stigmergy.blackboard.component import (
 from stigmergy.blackboard.core.visibility import after, all_of, labelled, private, tenant
 from stigmergy.blackboard.definitions import Limits, Retry
 from stigmergy.blackboard.errors import StigmergyError
+from stigmergy.blackboard.exhaustion import LimitReached
 from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.payloads.types import artifact_type
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion
@@ -49,7 +50,6 @@ from stigmergy.components import (
     Progress,
     Questions,
     Quota,
-    QuotaReached,
     Remedy,
     Tally,
     Vote,
@@ -103,6 +103,7 @@ __all__ = [
     "HumanAnswer",
     "HumanQuestion",
     "Implementation",
+    "LimitReached",
     "Limits",
     "McpServer",
     "Metrics",
@@ -117,7 +118,6 @@ __all__ = [
     "Publish",
     "Questions",
     "Quota",
-    "QuotaReached",
     "Recovery",
     "Redrive",
     "Reject",

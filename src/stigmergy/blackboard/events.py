@@ -384,10 +384,11 @@ class Faulted(Event):
 
 @dataclass(slots=True)
 class Idled(Event):
-    """Nothing is left to do for now."""
+    """Nothing is left to do for now. `short`: run -> the limits that keep open work of it from starting."""
 
     reason: Reason = "idle"
     detail: str = ""
+    short: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from stigmergy.components.escalation import Escalation, Remedy
 from stigmergy.components.fallback import Fallback
 from stigmergy.components.progress import Progress
 from stigmergy.components.questions import Questions
-from stigmergy.components.quota import Quota, QuotaReached
+from stigmergy.components.quota import Quota
 from stigmergy.components.statistics import Metrics, PhaseStatistics, WorkflowMetrics
 from stigmergy.components.voting import Rule, Tally, Vote
 
@@ -26,7 +26,6 @@ __all__ = [
     "Progress",
     "Questions",
     "Quota",
-    "QuotaReached",
     "Remedy",
     "Rule",
     "Tally",

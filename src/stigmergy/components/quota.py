@@ -1,10 +1,8 @@
-"""Caps on how much is done: activations, artifacts and seconds, for each run, causal tree or agent."""
+"""Caps on how much is done: activations, artifacts, bytes and seconds, for each run, causal tree or agent."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
-
-from pydantic import BaseModel, ConfigDict
 
 from stigmergy.blackboard.component import (
     ADMIT,
@@ -13,8 +11,6 @@ from stigmergy.blackboard.component import (
     CallRequest,
     Component,
     Deny,
-    Publish,
-    Reaction,
     Seen,
 )
 from stigmergy.blackboard.errors import DefinitionError
@@ -23,31 +19,14 @@ from stigmergy.blackboard.events import Claimed, Completed, Ended, Event, Failed
 Share = Literal["run", "tree", "agent"]
 
 
-class QuotaReached(BaseModel):
-    """A cap is reached; what has not started stays open.
-
-    Attributes:
-        per, account: whose cap: the name of the run or agent, or the id of the artifact that the tree grew from.
-        what: activations, artifacts or seconds.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    per: Share
-    account: str
-    what: str
-    used: float
-    limit: float
-
-
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What one account has used; `told` are the caps that were reported as reached."""
+    """What one account has used."""
 
     activations: int = 0
     artifacts: int = 0
+    payload_bytes: int = 0
     seconds: float = 0.0
-    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +40,13 @@ class QuotaState:
 class Quota(Component[QuotaState]):
     """Starts nothing more for a run, causal tree or agent that has used up its share; nothing is lost.
 
-    What has started goes on, others go on, and the run ends as `budget`; raise the cap and run again to go on. When a
-    cap is reached, a `QuotaReached` says so on the board.
+    What has started goes on, others go on, and the run ends as `budget`, which a `LimitReached` says on the board;
+    raise the cap and run again to go on.
 
     Args:
         activations: how many may start.
         artifacts: how many may be published, from outside, too.
+        payload_bytes: how large these may be in sum, as JSON.
         seconds: how long bodies may have run in sum.
         per: one cap for each run, each tree that grew from an outside artifact, or each agent.
 
@@ -74,17 +54,16 @@ class Quota(Component[QuotaState]):
         DefinitionError: no cap is given.
     """
 
-    publishes = (QuotaReached,)
     observes: ClassVar[tuple[type[Event], ...]] = (Claimed, Completed, Ended, Failed, Published)
 
     def __init__(
-        self, *, activations: int | None = None, artifacts: int | None = None, seconds: float | None = None,
-        per: Share = "run",
+        self, *, activations: int | None = None, artifacts: int | None = None, payload_bytes: int | None = None,
+        seconds: float | None = None, per: Share = "run",
     ) -> None:  # fmt: skip
-        caps = {"activations": activations, "artifacts": artifacts, "seconds": seconds}
+        caps = {"activations": activations, "artifacts": artifacts, "payload_bytes": payload_bytes, "seconds": seconds}
         self._caps = {what: cap for what, cap in caps.items() if cap is not None}
         if not self._caps:
-            raise DefinitionError("Quota() caps nothing. Give activations=, artifacts= or seconds=.")
+            raise DefinitionError("Quota() caps nothing. Give activations=, artifacts=, payload_bytes= or seconds=.")
         self._per: Share = per
         self.name = f"quota_per_{per}"
 
@@ -97,14 +76,13 @@ class Quota(Component[QuotaState]):
             return state
         used = state.used.get(account, Used())
         match event:
-            case Published() if event.producer == self.name:
-                reached = seen.artifact.as_type(QuotaReached) if seen.artifact is not None else None
-                if reached is None:
-                    return state
-                told = state.used.get(reached.account, Used())
-                return _booked(state, reached.account, replace(told, told=(*told.told, reached.what)))
+            case Published() if event.system:
+                return state
             case Published():
-                return state if event.system else _booked(state, account, replace(used, artifacts=used.artifacts + 1))
+                more = replace(
+                    used, artifacts=used.artifacts + 1, payload_bytes=used.payload_bytes + len(event.payload)
+                )
+                return _booked(state, account, more)
             case Claimed() if event.cause not in state.started:
                 after = _booked(state, account, replace(used, activations=used.activations + 1))
                 return replace(after, started=state.started | {event.cause})
@@ -118,20 +96,12 @@ class Quota(Component[QuotaState]):
             case _:
                 return state
 
-    def react(self, state: QuotaState, seen: Seen, /) -> Iterable[Reaction]:
-        account = self._account(seen)
-        if account is None:
-            return
-        told = state.used.get(account, Used()).told
-        for what, used, cap in self._reached(state, account):
-            if what not in told:
-                yield Publish(QuotaReached(per=self._per, account=account, what=what, used=used, limit=cap))
-
     def admit(self, state: QuotaState, request: ActivationRequest | CallRequest, /) -> Admission:
         if isinstance(request, CallRequest) or request.id in state.started:
             return ADMIT
-        for what, used, cap in self._reached(state, self._of(request)):
-            return Deny(f"{what} {used:,.6g} of {cap:,.6g} per {self._per}", park=True)
+        account = self._of(request)
+        for what, used, cap in self._reached(state, account):
+            return Deny(f"{what} {used:,.15g} of {cap:,.15g} for {self._per} {account}", park=True)
         return ADMIT
 
     def _reached(self, state: QuotaState, account: str) -> Iterator[tuple[str, float, float]]:

@@ -4,7 +4,9 @@ Every public method is one decision: it returns the events that were applied to 
 A method that raises has decided nothing. An empty list means that nothing had to be done (a late worker, say).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any, Literal
 
 from stigmergy.blackboard import component as cp
@@ -18,6 +20,7 @@ from stigmergy.blackboard.core.timers import Timer
 from stigmergy.blackboard.definitions import ONCE
 from stigmergy.blackboard.errors import NotFound, StigmergyError
 from stigmergy.blackboard.events import ErrorInfo, Event, Reason, storable
+from stigmergy.blackboard.exhaustion import LimitReached
 from stigmergy.blackboard.payloads.types import check_text
 
 DEFAULT_RUN = "main"
@@ -263,7 +266,7 @@ class Decider(Running):
             if run.closed:
                 return run.closed, run.detail
         if self.parked:
-            return "budget", next(iter(self.parked.values()))
+            return "budget", _first_of(list(dict.fromkeys(self.parked.values())))
         if self.observers.faulted:
             return "component_failed", ", ".join(sorted(self.observers.faulted))
         if asked := self._waits_outside():
@@ -289,10 +292,27 @@ class Decider(Running):
                 return "waiting", detail
         return None
 
-    def idle(self, reason: Reason, detail: str, now: float) -> list[Event]:
-        """Announce that nothing is left to do; components may add work."""
+    def short(self) -> dict[str, str]:
+        """Run -> the limits that keep open work of it from starting."""
+        found: dict[str, dict[str, None]] = {}
+        for id, why in self.parked.items():
+            if why != "closed":
+                found.setdefault(self.state.activations[id].run, {})[why] = None
+        return {run: _first_of(list(reasons)) for run, reasons in found.items()}
+
+    def idle(
+        self, reason: Reason, detail: str, now: float, short: Mapping[str, str] = MappingProxyType({})
+    ) -> list[Event]:
+        """Announce that nothing is left to do, and which runs are short of what; components may add work."""
         self._begin(now)
-        self._emit(ev.Idled(reason=reason, detail=detail))
+        drafts = [(run, self.past.draft(LimitReached(why=why))) for run, why in short.items()]
+        for run, d in drafts:
+            d.run, d.key = run, f"limit/{blake2b(d.data, digest_size=12).hexdigest()}"
+        new = self._check([d for _, d in drafts])
+        cause = self._emit(ev.Idled(reason=reason, detail=detail, short=dict(short)))
+        for d in new:
+            origin = Origin("limits", cause, d.run, system=True)
+            self._publish(d, origin, self._match(d, origin), d.run)
         return self._finish()
 
     def close_run(
@@ -375,3 +395,8 @@ class Decider(Running):
                 self._redrive(reaction.id, edits, reaction.agent, origin.producer)
             case cp.Discard():
                 self._discard(reaction.id, f"{origin.producer}: {reaction.reason}")
+
+
+def _first_of(reasons: Sequence[str]) -> str:
+    more = f" and {len(reasons) - 2:,} more" if len(reasons) > 2 else ""
+    return "; ".join(reasons[:2]) + more

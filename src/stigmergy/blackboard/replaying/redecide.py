@@ -222,7 +222,7 @@ class Redecider(Decider):
         """What people and the owner of the board do."""
         match first:
             case ev.Idled():
-                return self.idle(first.reason, first.detail, now)
+                return self.idle(first.reason, first.detail, now, first.short)
             case ev.Opened():
                 window = 0 if first.clean else first.gap
                 return self.open(first.version, first.durability, window, now, enrolments(recorded))

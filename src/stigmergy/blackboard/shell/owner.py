@@ -225,7 +225,8 @@ class Owner:
                 else:
                     reason, detail = self.decider.why_idle()
                 before = self.decider.agenda.count
-                self.record(self.decider.idle(reason, detail, self.clock.now()))
+                short = self.decider.short() if reason == "budget" else {}
+                self.record(self.decider.idle(reason, detail, self.clock.now(), short))
                 announced += 1
                 self.attempts.hold_back()
                 if self.decider.agenda.count > before and announced < ANNOUNCEMENTS:
