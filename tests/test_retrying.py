@@ -50,6 +50,74 @@ async def test_jitter_follows_from_the_activation_and_is_the_same_in_a_replay(ne
     assert replay(board, board).ok
 
 
+class Patience(Exception):
+    """An error of anybody's that says how long to wait."""
+
+    def __init__(self, retry_after: object) -> None:
+        super().__init__("later")
+        self.retry_after = retry_after
+
+
+@pytest.mark.parametrize(
+    ("error", "delays"),
+    [
+        (RateLimited("later", retry_after=100), [100, 100]),  # more than the cap
+        (RateLimited("later", retry_after=1.5), [1.5, 2]),  # the backoff is longer the second time
+        (RateLimited("later"), [1, 2]),
+        (Patience(7), [7, 7]),
+        *[(Patience(odd), [1, 2]) for odd in ("7", -7, float("nan"), float("inf"), True)],
+    ],
+    ids=repr,
+)
+async def test_nobody_tries_again_before_the_time_that_the_error_names(
+    new_board: Boards, error: Exception, delays: list[float]
+) -> None:
+    clock = VirtualClock()
+    board = raising(new_board(clock=clock), error, Retry(attempts=3, backoff=1, cap=60))
+    await board.publish(A())
+    report = await board.run_until_idle(horizon=None)
+    failed = [e for e in board.events() if isinstance(e, Failed)]
+    assert [e.retry_at - e.at for e in failed if e.retry_at is not None] == delays
+    assert clock.now() - failed[0].at == sum(delays)
+    assert report.dead == 1
+    assert replay(board, board).ok
+
+
+async def test_a_wait_beyond_the_horizon_ends_the_run_and_the_next_one_keeps_it(file_board: Boards) -> None:
+    clock = VirtualClock()
+    asked: list[float] = []
+
+    def work(board: Blackboard) -> Blackboard:
+        @board.agent(retry=Retry(attempts=2))
+        async def patient(a: A) -> B:
+            asked.append(clock.now())
+            if len(asked) == 1:
+                raise RateLimited("tomorrow", retry_after=86_400)
+            return B()
+
+        return board
+
+    board = work(file_board(clock=clock))
+    await board.publish(A())
+    assert (await board.run_until_idle()).reason == "waiting"
+    again = work(await file_board.reopened(board, clock=clock))
+    assert (await again.run_until_idle()).reason == "waiting"
+    assert (await again.run_until_idle(horizon=None)).ok
+    assert asked[1] - asked[0] == 86_400
+
+
+async def test_an_error_that_cannot_be_asked_fails_its_activation_alone(new_board: Boards) -> None:
+    class Odd(Exception):
+        @property
+        def retryable(self) -> bool:
+            raise RuntimeError("odd")
+
+        retry_after = retryable
+
+    board = raising(new_board(clock=VirtualClock()), Odd("no"), Retry(attempts=2, backoff=3))
+    assert [e.retry_at for e in await failures(board)][1:] == [None]
+
+
 @given(
     st.integers(1, 10_000), st.integers(0, 2**62), st.floats(0, 1), st.floats(0, 1e6), st.floats(0, 1e6)
 )  # fmt: skip

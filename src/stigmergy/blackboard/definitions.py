@@ -140,6 +140,8 @@ def _is_money(value: object) -> bool:
 class Retry:
     """How failed attempts are repeated: `attempts` in all, waiting `backoff * 2**n` seconds, at most `cap`.
 
+    An error that has an attribute `retry_after` is not repeated before that many seconds, whatever `cap` says.
+
     Attributes:
         jitter: by what share of itself, at most, a delay is cut short, so that those that failed together are not
             repeated together. How much follows from the activation, and is the same in every replay.

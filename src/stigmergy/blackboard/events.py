@@ -58,12 +58,18 @@ _MESSAGE = 4_000
 
 @dataclass(slots=True)
 class ErrorInfo:
-    """An exception as data; `retryable`: another attempt may do better."""
+    """An exception as data.
+
+    Attributes:
+        retryable: another attempt may do better.
+        retry_after: seconds before which it will not, if the error said so.
+    """
 
     type: str
     message: str
     traceback: str = ""
     retryable: bool = True
+    retry_after: float | None = None
 
     def __post_init__(self) -> None:
         self.message, self.traceback = storable(self.message), storable(self.traceback)

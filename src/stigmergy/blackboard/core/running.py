@@ -227,7 +227,7 @@ class Running(Redriving):
             if guilty and spec is not None and a.crashes + 1 >= spec.max_crashes:
                 retry_at, reason = None, "kills_process"
         elif attempts < retry.attempts and error.retryable:
-            retry_at = self._at + retry.delay(attempts, a.id)
+            retry_at = self._at + max(retry.delay(attempts, a.id), error.retry_after or 0.0)
         elif attempts < retry.attempts:
             reason = "not retryable"
         event = ev.Failed(kind=kind, error=error, seconds=seconds, retry_at=retry_at, guilty=guilty, feedback=feedback)

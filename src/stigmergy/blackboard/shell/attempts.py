@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.core.records import Activation
-from stigmergy.blackboard.core.retryable import is_retryable
+from stigmergy.blackboard.core.retryable import is_retryable, patience
 from stigmergy.blackboard.definitions import ONCE, AgentSpec
 from stigmergy.blackboard.errors import BrokenOff, BudgetSpent, StigmergyError, StoreError
 from stigmergy.blackboard.events import ErrorInfo, Event
@@ -180,7 +180,7 @@ class Attempts:
         if isinstance(error, BudgetSpent):
             return owner.decider.park(id, fence, ErrorInfo.of(error), seconds, now)
         info = ErrorInfo.of(error, "" if isinstance(error, StigmergyError) else _trace(error))
-        info.retryable = is_retryable(error, spec.retry.never)
+        info.retryable, info.retry_after = is_retryable(error, spec.retry.never), patience(error)
         return owner.decider.fail(id, fence, info, seconds, now, spec.retry)
 
 
