@@ -11,23 +11,22 @@ from random import Random
 import pytest
 
 from stigmergy import Blackboard, Budget, Component, Context, Costs, Limits, Retry, replay
-from stigmergy.agents.models.errors import ModelTimeout, RateLimited
-from stigmergy.agents.models.model import OnToken, Reply, Request, Usage
+from stigmergy.agents.models.scripted import Answer, Scripted
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Called, Calling, Event, Failed
+from stigmergy.models import Estimate, ModelTimeout, OnToken, RateLimited, Reply, Request, Usage
 from stigmergy.testing import VirtualClock, outputs
 from tests.boards import A, B, Boards, C, numbers
 from tests.readme import ROOT
-from tests.scripted import Answer, Script
 
 pytestmark = pytest.mark.anyio
 
 
-class Meter(Script):
+class Meter(Scripted):
     """Counts how much is asked for at one time, and what was paid in all."""
 
     def __init__(self, cost: str, most: str) -> None:
-        super().__init__(lambda _: [B()], cost=cost, most=most, tokens=10)
+        super().__init__(lambda _: [B()], cost=cost, tokens=10, estimate=Estimate(tokens=10, cost=Decimal(most)))
         self.open = self.most_open = 0
 
     async def complete(self, request: Request, /, on_token: OnToken | None = None) -> Reply:
@@ -189,8 +188,8 @@ def test_a_budget_that_caps_nothing_or_inexactly_is_refused() -> None:
 @pytest.mark.req("S0.24", "S0.38")
 async def test_all_sums_agree_with_the_log_to_the_cent_with_retries_failures_and_timeouts(new_board: Boards) -> None:
     replies: Iterator[Answer] = iter(["no", ModelTimeout("slow"), outputs(B(n=1)), "no", "no", "no", outputs(B(n=2))])
-    first = Script(lambda _: next(replies), cost="0.013", most="0.02", tokens=7)
-    second = Script(lambda _: [B(n=3)], cost="0.10", tokens=1)
+    first = Scripted(lambda _: next(replies), cost="0.013", tokens=7, estimate=Estimate(tokens=7, cost=Decimal("0.02")))
+    second = Scripted(lambda _: [B(n=3)], cost="0.10", tokens=1)
     second.name = "other/script"
     board = new_board(clock=VirtualClock(), concurrency=1)
     board.agent("one").phase("p").model(first).limits(retry=Retry(attempts=3)).consumes(A).publishes(B)
@@ -217,18 +216,18 @@ async def test_all_sums_agree_with_the_log_to_the_cent_with_retries_failures_and
 
 @pytest.mark.req("S0.23")
 async def test_tokens_and_cost_are_on_record_though_the_agent_fails_later(new_board: Boards) -> None:
-    board = new_board(model=Script(["no"] * 3, cost="0.10", tokens=5))
+    board = new_board(model=Scripted(["no"] * 3, cost="0.10", tokens=5))
     board.agent("thinker").consumes(A).publishes(B)
     await board.publish(A())
     report = await board.run_until_idle()
     assert (report.dead, report.cost, report.tokens) == (1, Decimal("0.30"), 15)
 
 
-class Hanging(Script):
+class Hanging(Scripted):
     """Never answers the first time."""
 
     def __init__(self) -> None:
-        super().__init__(lambda _: [B()], cost="0.10", most="0.25")
+        super().__init__(lambda _: [B()], cost="0.10", estimate=Estimate(cost=Decimal("0.25")))
         self.reached = asyncio.Event()
 
     async def complete(self, request: Request, /, on_token: OnToken | None = None) -> Reply:

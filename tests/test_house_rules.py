@@ -1,6 +1,7 @@
 """The rules of the house that a program can check."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,29 @@ assert not structlog.is_configured()
 def test_importing_is_light_silent_and_touches_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORT_ONLY], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+MODELS_ONLY = """
+import sys
+import stigmergy.models as models
+public = {name: getattr(models, name) for name in models.__all__ if name != "Traced"}
+assert not {"litellm", "opentelemetry", "mcp"} & set(sys.modules)
+assert models.Traced.__name__ == "Traced"
+"""
+
+
+def test_importing_models_imports_nothing_that_is_an_extra() -> None:
+    done = subprocess.run([sys.executable, "-c", MODELS_ONLY], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_tree_of_errors_names_them_all() -> None:
+    defined = [
+        node for path in MODULES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)
+    ]
+    bases = {node.name: {base.id for base in node.bases if isinstance(base, ast.Name)} for node in defined}
+    family = {"StigmergyError"}
+    while more := {name for name, of in bases.items() if of & family} - family:
+        family |= more
+    tree = ast.get_docstring(ast.parse((BLACKBOARD / "errors.py").read_text())) or ""
+    assert set(re.findall(r"\w+", tree)) >= family

@@ -8,9 +8,9 @@ import pytest
 from stigmergy import Limits, McpServer
 from stigmergy.agents.models.model import ToolCall
 from stigmergy.blackboard.events import Called
+from stigmergy.models import Scripted
 from stigmergy.testing import outputs
 from tests.boards import A, B, Boards, numbers
-from tests.scripted import Script
 
 pytest.importorskip("mcp")
 pytestmark = pytest.mark.anyio
@@ -30,7 +30,7 @@ async def test_a_model_calls_tools_of_a_server_and_is_told_what_they_gave(new_bo
         return n
 
     noted = tmp_path / "noted"
-    model = Script([buy("pens"), buy("nothing"), buy("pens", '"many"'), [B(n=6)]])
+    model = Scripted([buy("pens"), buy("nothing"), buy("pens", '"many"'), [B(n=6)]])
     board = new_board(model=model)
     board.agent("buyer").tools(local, shop(noted)).consumes(A).publishes(B)
     await board.publish(A())
@@ -48,7 +48,7 @@ async def test_a_model_calls_tools_of_a_server_and_is_told_what_they_gave(new_bo
 
 
 async def test_a_server_that_does_not_start_fails_the_attempt_with_one_line(new_board: Boards) -> None:
-    board = new_board(model=Script([outputs()]))
+    board = new_board(model=Scripted([outputs()]))
     board.agent("buyer").tools(McpServer("/no/such/program")).consumes(A).publishes(B)
     await board.publish(A())
     [dead] = (await board.run_until_idle()).left.dead_letters
@@ -59,7 +59,7 @@ async def test_a_server_that_does_not_start_fails_the_attempt_with_one_line(new_
 
 
 async def test_a_spent_budget_parks_beside_an_open_server_too(new_board: Boards, tmp_path: Path) -> None:
-    board = new_board(model=Script([], cost="2"), limits=Limits(cost="1"))
+    board = new_board(model=Scripted([], cost="2"), limits=Limits(cost="1"))
     board.agent("buyer").tools(shop(tmp_path / "noted")).consumes(A).publishes(B)
     await board.publish(A())
     report = await board.run_until_idle()

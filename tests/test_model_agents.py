@@ -24,9 +24,9 @@ from stigmergy.agents.models.model import Reply, Request
 from stigmergy.agents.prompting.prompt import Ask
 from stigmergy.blackboard.errors import NoBody
 from stigmergy.blackboard.events import Called, Calling, Failed
+from stigmergy.models import Scripted
 from stigmergy.testing import VirtualClock, outputs
 from tests.boards import A, B, Boards, C, numbers
-from tests.scripted import Script
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,7 @@ def effects(board: Blackboard) -> list[tuple[str, str]]:
 
 @pytest.mark.req("S3.84")
 async def test_an_agent_without_a_body_is_answered_by_the_boards_model(new_board: Boards) -> None:
-    model = Script([B(n=7)], cost="0.25", tokens=9)
+    model = Scripted([B(n=7)], cost="0.25", tokens=9)
     board = with_thinker(new_board(model=model))
     await board.publish(A(n=1))
     report = await board.run_until_idle()
@@ -54,14 +54,12 @@ async def test_an_agent_without_a_body_is_answered_by_the_boards_model(new_board
     assert board.artifacts(B)[0].producer == "thinker"
     assert (report.cost, report.tokens) == (Decimal("0.25"), 9)
     assert effects(board) == [("model/1", "done")]
-    assert [(e.name, e.cost, e.tokens) for e in board.events() if isinstance(e, Calling)] == [
-        ("test/script", "0.25", 9)
-    ]
+    assert [(e.name, e.cost, e.tokens) for e in board.events() if isinstance(e, Calling)] == [("scripted", "0.25", 9)]
 
 
 async def test_the_agents_own_model_goes_before_the_boards(new_board: Boards) -> None:
-    board = new_board(model=Script([]))
-    board.agent("thinker").model(Script([B(n=2)]), ask=Ask(temperature=0.5)).consumes(A).publishes(B)
+    board = new_board(model=Scripted([]))
+    board.agent("thinker").model(Scripted([B(n=2)]), ask=Ask(temperature=0.5)).consumes(A).publishes(B)
     await board.publish(A())
     assert (await board.run_until_idle()).ok
     assert numbers(board, B) == [2]
@@ -77,7 +75,7 @@ async def test_without_body_and_model_the_first_verb_says_what_is_missing(new_bo
 
 
 async def test_a_model_may_publish_several_types_or_nothing(new_board: Boards) -> None:
-    board = new_board(model=Script([[B(n=1), C(n=2), B(n=3)], outputs()]), concurrency=1)
+    board = new_board(model=Scripted([[B(n=1), C(n=2), B(n=3)], outputs()]), concurrency=1)
     board.agent("thinker").consumes(A).publishes(B, C)
     await board.publish_many([A(n=1), A(n=2)])
     assert (await board.run_until_idle()).ok
@@ -88,7 +86,7 @@ async def test_a_model_may_publish_several_types_or_nothing(new_board: Boards) -
 
 
 async def test_the_prompt_says_instructions_first_and_shows_artifacts_as_fenced_data(new_board: Boards) -> None:
-    model = Script([outputs()])
+    model = Scripted([outputs()])
     board = new_board(model=model, context=PhaseContextProvider(PHASES), concurrency=1)
     board.agent("analyzer").description("Plans.").consumes(WorkDiscovery, where={"phase": "analysis"}).publishes(
         AnalysisResult, fan_out=(0, 1)
@@ -117,7 +115,7 @@ async def test_the_prompt_says_instructions_first_and_shows_artifacts_as_fenced_
 
 @pytest.mark.req("S3.66")
 async def test_older_context_that_does_not_fit_is_left_out_and_said_to_be(new_board: Boards) -> None:
-    model = Script(lambda r: outputs())
+    model = Scripted(lambda r: outputs())
     board = new_board(model=model, context=PhaseContextProvider(limit=100))
     board.agent("thinker").model(ask=Ask(context_tokens=100)).consumes(A).publishes(B)
     await board.publish_many([C(n=n) for n in range(30)])
@@ -132,7 +130,7 @@ async def test_older_context_that_does_not_fit_is_left_out_and_said_to_be(new_bo
 
 
 async def test_an_input_that_does_not_fit_is_cut_and_said_to_be(new_board: Boards) -> None:
-    model = Script([outputs()])
+    model = Scripted([outputs()])
     board = new_board(model=model)
     board.agent("thinker").model(ask=Ask(context_tokens=50)).consumes(A).publishes(B)
     await board.publish(A(key="x" * 1_000))
@@ -158,7 +156,7 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_a_reply_that_does_not_fit_is_asked_for_again_with_what_is_wrong(new_board: Boards, wrong: str) -> None:
     text, problem = WRONG[wrong]
-    model = Script([text, GOOD], cost="0.10")
+    model = Scripted([text, GOOD], cost="0.10")
     board = with_thinker(new_board(model=model))
     await board.publish(A())
     report = await board.run_until_idle()
@@ -172,7 +170,7 @@ async def test_a_reply_that_does_not_fit_is_asked_for_again_with_what_is_wrong(n
 
 async def test_broken_json_is_repaired_on_record(new_board: Boards) -> None:
     broken = "Here it is:\n" + GOOD[:-1].replace('"n": 1', "'n': 1")
-    board = with_thinker(new_board(model=Script([broken])))
+    board = with_thinker(new_board(model=Scripted([broken])))
     await board.publish(A())
     assert (await board.run_until_idle()).ok
     assert numbers(board, B) == [1]
@@ -182,7 +180,7 @@ async def test_broken_json_is_repaired_on_record(new_board: Boards) -> None:
 
 
 async def test_json_in_a_fence_is_read_without_repair(new_board: Boards) -> None:
-    board = with_thinker(new_board(model=Script([f"Sure.\n```json\n{GOOD}\n```\nDone."])))
+    board = with_thinker(new_board(model=Scripted([f"Sure.\n```json\n{GOOD}\n```\nDone."])))
     await board.publish(A())
     assert (await board.run_until_idle()).ok
     assert effects(board) == [("model/1", "done")]
@@ -190,7 +188,7 @@ async def test_json_in_a_fence_is_read_without_repair(new_board: Boards) -> None
 
 async def test_a_reply_that_was_cut_off_is_not_repaired(new_board: Boards) -> None:
     cut = Reply(text=outputs(B(n=1), B(n=2))[:-12], finish="length")
-    model = Script([cut, GOOD])
+    model = Scripted([cut, GOOD])
     board = with_thinker(new_board(model=model))
     await board.publish(A())
     await board.run_until_idle()
@@ -199,7 +197,7 @@ async def test_a_reply_that_was_cut_off_is_not_repaired(new_board: Boards) -> No
 
 
 async def test_a_declared_number_of_outputs_is_asked_for(new_board: Boards) -> None:
-    model = Script([outputs(), [B(n=1), B(n=2)]])
+    model = Scripted([outputs(), [B(n=1), B(n=2)]])
     board = new_board(model=model)
     board.agent("thinker").consumes(A).publishes(B, fan_out=2)
     await board.publish(A())
@@ -211,7 +209,7 @@ async def test_work_for_an_unknown_phase_is_asked_for_again(new_board: Boards) -
     def work(phase: str) -> WorkDiscovery:
         return WorkDiscovery(description="x", phase=phase, done_definition="y")
 
-    model = Script([work("deployment"), work("analysis")])
+    model = Scripted([work("deployment"), work("analysis")])
     board = new_board(model=model, context=PhaseContextProvider(PHASES))
     board.agent("thinker").consumes(A).publishes(WorkDiscovery)
     await board.publish(A())
@@ -221,7 +219,7 @@ async def test_work_for_an_unknown_phase_is_asked_for_again(new_board: Boards) -
 
 
 async def test_after_so_many_useless_replies_the_attempt_fails_and_the_next_one_starts_anew(new_board: Boards) -> None:
-    model = Script(["no", "never", GOOD])
+    model = Scripted(["no", "never", GOOD])
     board = new_board(model=model, clock=VirtualClock())
     board.agent("thinker").model(ask=Ask(replies=2)).limits(retry=Retry(attempts=2)).consumes(A).publishes(B)
     await board.publish(A())
@@ -235,16 +233,16 @@ async def test_after_so_many_useless_replies_the_attempt_fails_and_the_next_one_
 
 
 async def test_a_refusal_fails_the_attempt_at_once(new_board: Boards) -> None:
-    model = Script([Reply(text="I cannot help with that.", finish="refused")])
+    model = Scripted([Reply(text="I cannot help with that.", finish="refused")])
     board = with_thinker(new_board(model=model))
     await board.publish(A())
     [dead] = (await board.run_until_idle()).left.dead_letters
     assert dead.error is not None
-    assert dead.error.message == "test/script refuses to answer 'thinker': I cannot help with that."
+    assert dead.error.message == "scripted refuses to answer 'thinker': I cannot help with that."
 
 
 async def test_when_the_provider_failed_a_retry_goes_on_with_the_replies_it_has(new_board: Boards) -> None:
-    model = Script(["no", RateLimited("slowly"), GOOD], cost="0.10")
+    model = Scripted(["no", RateLimited("slowly"), GOOD], cost="0.10")
     board = with_thinker(new_board(model=model, clock=VirtualClock()), retry=Retry(attempts=2))
     await board.publish(A())
     report = await board.run_until_idle()
@@ -255,7 +253,7 @@ async def test_when_the_provider_failed_a_retry_goes_on_with_the_replies_it_has(
 
 
 async def test_a_dead_letter_that_is_tried_again_is_asked_anew(new_board: Boards) -> None:
-    model = Script(["no", "no", "no", GOOD])
+    model = Scripted(["no", "no", "no", GOOD])
     board = with_thinker(new_board(model=model))
     await board.publish(A())
     [dead] = (await board.run_until_idle()).left.dead_letters
@@ -294,7 +292,7 @@ def answer(request: Request) -> list[BaseModel]:
 
 
 async def test_the_three_phase_workflow_is_answered_by_a_model_and_branches(new_board: Boards) -> None:
-    model = Script(answer, cost="0.01")
+    model = Scripted(answer, cost="0.01")
     board = new_board(workflow(), model=model)
     await board.publish(WorkDiscovery(description="Build authentication", phase="analysis", done_definition="A plan"))
     report = await board.run_until_idle()
@@ -306,4 +304,4 @@ async def test_the_three_phase_workflow_is_answered_by_a_model_and_branches(new_
     assert {name: s.money for name, s in spent.phases.items() if s.tokens or s.money} == {
         "analysis": Decimal("0.02"), "implementation": Decimal("0.02"), "validation": Decimal("0.02"),
     }  # fmt: skip
-    assert spent.effects["test/script"].money == Decimal("0.06")
+    assert spent.effects["scripted"].money == Decimal("0.06")

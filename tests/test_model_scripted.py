@@ -1,5 +1,7 @@
 """Models that answer what they were told to."""
 
+from decimal import Decimal
+
 import anyio
 import pytest
 from pydantic import BaseModel
@@ -85,6 +87,13 @@ async def test_it_answers_for_an_agent() -> None:
 async def test_it_costs_what_it_is_told_to() -> None:
     assert Scripted([]).estimate(asking("x")) == Estimate()
     assert Scripted([], estimate=Estimate(tokens=5)).estimate(asking("x")).tokens == 5
+    call = ToolCall(id="1", name="look", arguments="{}")
+    paid = Scripted(["text", Verdict(good=True), call, Reply(text="free")], cost="0.10", tokens=3)
+    assert paid.estimate(asking("x")) == Estimate(tokens=3, cost=Decimal("0.10"))
+    replies = [await paid.complete(asking(str(n))) for n in range(4)]
+    assert [(r.cost, r.usage.tokens) for r in replies] == [(Decimal("0.10"), 3)] * 3 + [(Decimal(0), 0)]
+    assert paid.texts(0) == ["0"]
+    assert paid.texts() == ["3"]
 
 
 def test_one_reply_alone_is_refused_as_a_list_of_characters_is_never_meant() -> None:

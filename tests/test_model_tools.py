@@ -9,13 +9,13 @@ from pydantic import BaseModel
 from stigmergy import PHASES, Ask, Briefing, ContextRequest, PhaseContextProvider, Retry, WorkDiscovery, private, tenant
 from stigmergy.agents.models.errors import BadReply, RateLimited
 from stigmergy.agents.models.model import Reply, Request, ToolCall
+from stigmergy.agents.models.scripted import Answer, Scripted
 from stigmergy.agents.prompting.prompt import fenced
 from stigmergy.agents.prompting.tools import tool_of
 from stigmergy.blackboard.errors import BadSignature
 from stigmergy.blackboard.events import Called
 from stigmergy.testing import VirtualClock, outputs
 from tests.boards import A, B, Boards, C, numbers
-from tests.scripted import Answer, Script
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +50,7 @@ def call(name: str, arguments: object, id: str = "c1") -> ToolCall:
 
 async def test_a_tool_is_run_with_checked_arguments_and_the_model_is_told_what_it_gave(new_board: Boards) -> None:
     shelf = Shelf()
-    model = Script([call("look", {"place": {"name": "top"}, "kind": "box"}), [B(n=1)]])
+    model = Scripted([call("look", {"place": {"name": "top"}, "kind": "box"}), [B(n=1)]])
     board = new_board(model=model)
     board.agent("thinker").tools(shelf.look, shelf.count).consumes(A).publishes(B)
     await board.publish(A())
@@ -78,7 +78,7 @@ ERRORS = {
 async def test_what_goes_wrong_with_a_tool_is_told_to_the_model(new_board: Boards, wrong: str) -> None:
     asked, told = ERRORS[wrong]
     shelf = Shelf()
-    model = Script([asked, [B(n=1)]])
+    model = Scripted([asked, [B(n=1)]])
     board = new_board(model=model)
     board.agent("thinker").tools(shelf.look, shelf.count).consumes(A).publishes(B)
     await board.publish(A())
@@ -89,7 +89,7 @@ async def test_what_goes_wrong_with_a_tool_is_told_to_the_model(new_board: Board
 
 async def test_several_tools_at_once_are_each_answered(new_board: Boards) -> None:
     both = Reply(tool_calls=(call("count", {"n": 1}, "x"), call("count", {"n": 2}, "y")), finish="tool_calls")
-    model = Script([both, outputs()])
+    model = Scripted([both, outputs()])
     board = new_board(model=model)
     board.agent("thinker").tools(Shelf().count).consumes(A).publishes(B)
     await board.publish(A())
@@ -99,7 +99,7 @@ async def test_several_tools_at_once_are_each_answered(new_board: Boards) -> Non
 
 async def test_a_retry_runs_no_tool_again(new_board: Boards) -> None:
     shelf = Shelf()
-    model = Script([call("count", {"n": 1}), RateLimited("slowly"), [B(n=1)]])
+    model = Scripted([call("count", {"n": 1}), RateLimited("slowly"), [B(n=1)]])
     board = new_board(model=model, clock=VirtualClock())
     board.agent("thinker").tools(shelf.count).limits(retry=Retry(attempts=2)).consumes(A).publishes(B)
     await board.publish(A())
@@ -110,7 +110,7 @@ async def test_a_retry_runs_no_tool_again(new_board: Boards) -> None:
 
 async def test_a_model_that_never_stops_calling_tools_is_stopped(new_board: Boards) -> None:
     shelf = Shelf()
-    model = Script(lambda _: call("count", {"n": 1}))
+    model = Scripted(lambda _: call("count", {"n": 1}))
     board = new_board(model=model)
     board.agent("thinker").model(ask=Ask(rounds=4, replies=2)).tools(shelf.count).consumes(A).publishes(B)
     await board.publish(A())
@@ -125,7 +125,7 @@ async def test_a_model_that_never_stops_calling_tools_is_stopped(new_board: Boar
 async def test_a_phase_may_allow_some_of_an_agents_tools_only(new_board: Boards) -> None:
     shelf = Shelf()
     phase = PHASES["analysis"].model_copy(update={"tools": ("look",)})
-    model = Script([call("count", {"n": 1}), outputs()])
+    model = Scripted([call("count", {"n": 1}), outputs()])
     board = new_board(model=model, context=PhaseContextProvider({**PHASES, "analysis": phase}))
     board.agent("thinker").tools(shelf.look, shelf.count).consumes(
         WorkDiscovery, where={"phase": "analysis"}
@@ -141,7 +141,7 @@ async def test_a_long_result_is_cut_and_said_to_be(new_board: Boards) -> None:
     def read() -> str:
         return "x" * 1_000
 
-    model = Script([call("read", {}), outputs()])
+    model = Scripted([call("read", {}), outputs()])
     board = new_board(model=model)
     board.agent("thinker").model(ask=Ask(tool_tokens=10)).tools(read).consumes(A).publishes(B)
     await board.publish(A())
@@ -151,7 +151,7 @@ async def test_a_long_result_is_cut_and_said_to_be(new_board: Boards) -> None:
 
 async def test_an_agent_that_publishes_nothing_may_work_with_tools_alone(new_board: Boards) -> None:
     shelf = Shelf()
-    board = new_board(model=Script([call("count", {"n": 3}), "Done."]))
+    board = new_board(model=Scripted([call("count", {"n": 3}), "Done."]))
     board.agent("thinker").tools(shelf.count).consumes(A)
     await board.publish(A())
     assert (await board.run_until_idle()).ok
@@ -167,7 +167,7 @@ async def test_a_function_that_cannot_be_a_tool_is_refused_when_the_board_opens(
     for function, why in ((bare, "'x' has no annotation"), (starred, "'xs' cannot be given by name")):
         with pytest.raises(BadSignature, match=why):
             tool_of(function)
-    board = new_board(model=Script([]))
+    board = new_board(model=Scripted([]))
     board.agent("thinker").tools(Shelf().count, Shelf().count).consumes(A).publishes(B)
     with pytest.raises(BadSignature, match='agent "thinker" has two tools called "count"'):
         await board.publish(A())
@@ -200,7 +200,7 @@ async def test_an_instruction_inside_an_artifact_widens_nothing(new_board: Board
     def destroy() -> None:
         destroyed.append(1)
 
-    model = Script(obedient)
+    model = Scripted(obedient)
     board = new_board(model=model)
     board.agent("victim").consumes(A).publishes(B)
     board.agent("other").tools(destroy).consumes(C).publishes(B)
@@ -231,7 +231,7 @@ async def test_what_an_agent_may_not_see_is_not_in_its_prompt(new_board: Boards)
         async def provide(self, request: ContextRequest, /) -> Briefing:
             return Briefing((), tuple(request.recent(100)))
 
-    model = Script(lambda _: outputs())
+    model = Scripted(lambda _: outputs())
     board = new_board(model=model, context=Everything())
     board.agent("thinker").tenant("a").consumes(A).publishes(B)
     await board.publish(C(key="for b"), visibility=tenant("b"))

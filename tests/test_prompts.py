@@ -11,9 +11,9 @@ from stigmergy import Ask, PhaseContextProvider, PromptParts, private
 from stigmergy.agents.models.model import Message
 from stigmergy.blackboard.errors import DefinitionError, NotFound
 from stigmergy.cli.app import app
+from stigmergy.models import Scripted
 from stigmergy.testing import outputs
 from tests.boards import A, B, Boards, C
-from tests.scripted import Script
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ async def plain(a: A) -> None: ...
 
 
 async def test_the_prompt_that_is_seen_is_the_one_that_is_sent(new_board: Boards) -> None:
-    model = Script([outputs()])
+    model = Scripted([outputs()])
     board = new_board(model=model, context=PhaseContextProvider())
     board.agent("thinker").consumes(A).publishes(B)
     await board.publish(C(key="before"))
@@ -63,7 +63,7 @@ async def test_the_prompt_that_is_seen_is_the_one_that_is_sent(new_board: Boards
 
 
 async def test_what_cannot_be_asked_is_said(new_board: Boards) -> None:
-    board = new_board(model=Script([]))
+    board = new_board(model=Scripted([]))
     board.agent("thinker").consumes(A).publishes(B)
 
     @board.agent
@@ -82,7 +82,7 @@ async def test_a_prompt_may_be_made_by_a_function(new_board: Boards) -> None:
     def mine(parts: PromptParts) -> Sequence[Message]:
         return [Message(role="user", text=f"{parts.agent}: {parts.inputs[0].payload.key}? {parts.contract[:6]}")]
 
-    model = Script([outputs()])
+    model = Scripted([outputs()])
     board = new_board(model=model)
     board.agent("thinker").model(ask=Ask(prompt=mine)).consumes(A).publishes(B)
     await board.publish(A(key="why"))

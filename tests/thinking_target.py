@@ -3,20 +3,20 @@
 import os
 import signal
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 from stigmergy import Blackboard
-from stigmergy.agents.models.model import OnToken, Reply, Request
+from stigmergy.models import Estimate, OnToken, Reply, Request, Scripted
 from stigmergy.testing import outputs
 from tests.boards import A, B
-from tests.scripted import Script
 
 
-class Provider(Script):
+class Provider(Scripted):
     """Notes every request in a file before it answers; the second may be the end."""
 
     def __init__(self, folder: Path, moment: str) -> None:
-        super().__init__(self._say, cost="0.10", most="0.25")
+        super().__init__(self._say, cost="0.10", estimate=Estimate(cost=Decimal("0.25")))
         self._file, self._moment = folder / "asked", moment
 
     def _say(self, request: Request) -> str:

@@ -2,7 +2,7 @@
 
 StigmergyError
 ├── DefinitionError        what was written in code cannot work; raised where it is defined
-│   ├── UnknownField, BadFilter, BadSignature, BadType, TypeClash, DuplicateAgent, NoBody, BadComponent
+│   ├── UnknownField, BadFilter, BadSignature, BadType, TypeClash, DuplicateAgent, NoBody, BadComponent, BadModel
 ├── PublishError           an artifact was refused; nothing was published
 │   ├── InvalidPayload, NotRoundTrippable, PayloadTooLarge, UnknownType, UnknownPhase
 │   ├── KeyReused, DuplicateWork, UnknownWork, BlockingCycle, UndeclaredOutput, WrongFanOut
@@ -14,10 +14,15 @@ StigmergyError
 ├── CallError              a journaled effect was misused
 │   ├── DuplicateCall, CallChanged, NotJournalable, CallRefused, BudgetSpent, NotAnswered
 ├── BodyError              a body could not run to its end
-│   ├── ProcessDied, NotSendable
+│   ├── ProcessDied, NotSendable, ToolsUnavailable
+├── ModelError             a language model did not answer; `retryable` says whether it may later (stigmergy.models)
+│   ├── ModelUnreachable, ModelTimeout, RateLimited, ProviderFailed, BadReply         worth another try
+│   ├── BadKey, BadRequest, ContextTooLong, ModelMissing, UnknownPrice                not worth one
+│   ├── ScriptEnded, NotRecorded, BadCassette
 ├── QueryError             a read found something else than it asked for
 │   ├── NotFound, NotExactlyOne, NotAChoice
-└── RunFailed              `report.raise_for_failures()`: chains the first failure
+├── NetworkRefused         a test tried to reach something outside (stigmergy.testing)
+└── RunFailed              `report.raise_for_failures()`: chains the first failure, `Recorded` as the log has it
 """
 
 

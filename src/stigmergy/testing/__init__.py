@@ -3,7 +3,7 @@
 `stigmergy.testing.strategies` and `stigmergy.testing.stores` need the extra `stigmergy[testing]`; nothing here does.
 """
 
-from stigmergy.agents.prompting.contract import outputs
+from stigmergy.agents.models.scripted import outputs
 from stigmergy.blackboard.clock import VirtualClock
 from stigmergy.testing.assertions import assert_idle, assert_lineage, assert_not_published, assert_published
 from stigmergy.testing.by_hand import Effect, SoloContext, context, perform

@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 
 from anyio.lowlevel import checkpoint
 from pydantic import BaseModel
 
 from stigmergy.agents.models.errors import ScriptEnded
-from stigmergy.agents.models.model import Estimate, OnToken, Reply, Request, ToolCall
+from stigmergy.agents.models.model import Estimate, OnToken, Reply, Request, ToolCall, Usage
 from stigmergy.blackboard.payloads.types import type_of
 
 Answer = str | BaseModel | Sequence[BaseModel] | Exception
@@ -24,7 +25,8 @@ class Scripted:
     Args:
         replies: the answers, or what gives one for a request.
         name: what requests and reports call it.
-        estimate: what each request is said to cost at most.
+        cost, tokens: of each reply; dollars, exact. An answer that is a whole `Reply` says itself what it costs.
+        estimate: what each request is said to cost at most; by default what it costs.
 
     Attributes:
         asked: all requests so far.
@@ -35,6 +37,8 @@ class Scripted:
         replies: Iterable[Answer] | Callable[[Request], Answer],
         *,
         name: str = "scripted",
+        cost: Decimal | str = "0",
+        tokens: int = 0,
         estimate: Estimate | None = None,
     ) -> None:
         if isinstance(replies, str | BaseModel):
@@ -42,10 +46,11 @@ class Scripted:
         self.name = name
         self.asked: list[Request] = []
         self._answer = replies if callable(replies) else _one_by_one(name, list(replies), self.asked)
-        self._estimate = estimate or Estimate()
+        self._paid = Reply(model=name, cost=Decimal(cost), usage=Usage(input=tokens))
+        self._estimate = estimate or Estimate(tokens=tokens, cost=self._paid.cost)
 
     def estimate(self, request: Request, /) -> Estimate:
-        """What was given; by default nothing."""
+        """What was given; by default what each reply costs."""
         return self._estimate
 
     async def complete(self, request: Request, /, on_token: OnToken | None = None) -> Reply:
@@ -59,12 +64,28 @@ class Scripted:
         await checkpoint()  # as any model it gives way, and can be cancelled
         if isinstance(answer, Exception):
             raise answer
-        reply = _reply(answer, self.name)
+        reply = self._reply(answer)
         if on_token is not None:
             for piece in re.findall(r"\s*\S+|\s+", reply.text):
                 on_token(piece)
                 await checkpoint()
         return reply
+
+    def texts(self, number: int = -1) -> list[str]:
+        """What the messages of a request said; by default of the last one."""
+        return [message.text for message in self.asked[number].messages]
+
+    def _reply(self, answer: str | BaseModel | Sequence[BaseModel]) -> Reply:
+        match answer:
+            case Reply():
+                return answer if answer.model else answer.model_copy(update={"model": self.name})
+            case str():
+                return self._paid.model_copy(update={"text": answer})
+        several = [answer] if isinstance(answer, BaseModel) else answer
+        calls = tuple(call for call in several if isinstance(call, ToolCall))
+        if calls:
+            return self._paid.model_copy(update={"tool_calls": calls, "finish": "tool_calls"})
+        return self._paid.model_copy(update={"text": outputs(*several)})
 
 
 def _one_by_one(name: str, replies: list[Answer], asked: list[Request]) -> Callable[[Request], Answer]:
@@ -84,15 +105,7 @@ def _one_by_one(name: str, replies: list[Answer], asked: list[Request]) -> Calla
     return answer
 
 
-def _reply(answer: str | BaseModel | Sequence[BaseModel], name: str) -> Reply:
-    match answer:
-        case Reply():
-            return answer if answer.model else answer.model_copy(update={"model": name})
-        case str():
-            return Reply(text=answer, model=name)
-    several = [answer] if isinstance(answer, BaseModel) else answer
-    calls = tuple(call for call in several if isinstance(call, ToolCall))
-    if calls:
-        return Reply(tool_calls=calls, finish="tool_calls", model=name)
-    outputs = [{"type": type_of(type(p)).name, "payload": p.model_dump(mode="json", by_alias=True)} for p in several]
-    return Reply(text=json.dumps({"outputs": outputs}, ensure_ascii=False), model=name)
+def outputs(*payloads: BaseModel) -> str:
+    """What a model writes that publishes these: for scripted ones."""
+    items = [{"type": type_of(type(p)).name, "payload": p.model_dump(mode="json", by_alias=True)} for p in payloads]
+    return json.dumps({"outputs": items}, ensure_ascii=False)

@@ -12,16 +12,9 @@ from pydantic.json_schema import models_json_schema
 
 from stigmergy.agents.models.model import OutputSchema
 from stigmergy.blackboard.definitions import Output
-from stigmergy.blackboard.payloads.types import type_of
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
 _SHOWN_PROBLEMS = 20
-
-
-def outputs(*payloads: BaseModel) -> str:
-    """What a model writes that publishes these: for scripted ones."""
-    items = [{"type": type_of(type(p)).name, "payload": p.model_dump(mode="json", by_alias=True)} for p in payloads]
-    return json.dumps({"outputs": items}, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
