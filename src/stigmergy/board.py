@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from stigmergy.agents.agent import Agent
 from stigmergy.agents.models.model import Request
+from stigmergy.agents.prompting.tokens import Tokens
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.core.drafting import draft_of
@@ -209,3 +210,11 @@ class Blackboard(TendedBoard):
                 await news.wait()
         finally:
             self._watchers.discard(news)
+
+    def tokens(self) -> Tokens:
+        """What models write, piece by piece as they write it, until the board is closed; for `async for`.
+
+        Models stream what they are asked while somebody watches. Nothing of it is on the log, where a reply is whole;
+        and the run waits for nobody: who is ten thousand pieces behind misses the oldest.
+        """
+        return self._audience.join()

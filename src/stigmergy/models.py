@@ -41,6 +41,7 @@ from stigmergy.agents.models.paced import Paced
 from stigmergy.agents.models.price import Price
 from stigmergy.agents.models.recorded import Recorded
 from stigmergy.agents.models.scripted import Scripted
+from stigmergy.agents.prompting.tokens import Token
 
 if TYPE_CHECKING:
     from stigmergy.agents.models.tracing import Traced
@@ -49,7 +50,7 @@ __all__ = [
     "BadCassette", "BadKey", "BadModel", "BadReply", "BadRequest", "Cached", "ContextTooLong", "Estimate",
     "FallbackModel", "LiteLLM", "Message", "Model", "ModelError", "ModelMissing", "ModelTimeout", "ModelUnreachable",
     "NotRecorded", "OnToken", "OutputSchema", "Paced", "Price", "ProviderFailed", "RateLimited", "Recorded", "Reply",
-    "Request", "ScriptEnded", "Scripted", "ToolCall", "ToolSpec", "Traced", "UnknownPrice", "Usage",
+    "Request", "ScriptEnded", "Scripted", "Token", "ToolCall", "ToolSpec", "Traced", "UnknownPrice", "Usage",
 ]  # fmt: skip
 
 

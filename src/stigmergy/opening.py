@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from stigmergy.agents.agent import Agent, Means
 from stigmergy.agents.prompting.answer import answered
+from stigmergy.agents.prompting.tokens import Audience
 from stigmergy.agents.roster import Roster
 from stigmergy.agents.threads import inside_body
 from stigmergy.agents.worker import BodyWorker
@@ -92,6 +93,7 @@ class OpenBoard(Roster, View):
         self._busy = 0
         self._door = Lock()
         self._watchers: set[asyncio.Event] = set()
+        self._audience = Audience()
         for agent in base.agents:
             self._register(agent)
 
@@ -200,7 +202,9 @@ class OpenBoard(Roster, View):
         past = RecentPast(reader, self._table, self._envelope)
         index = Index(specs)
         decider = Decider(folded.state, index, folded.observers, past, self.limits or Limits())
-        worker = BodyWorker([answered(agent, self.model) for agent in self.agents], self._table, self.context)
+        worker = BodyWorker(
+            [answered(agent, self.model, self._audience) for agent in self.agents], self._table, self.context
+        )
         owner = Owner(self._store, reader, decider, folded, past, worker, self._clock, self.concurrency)
         owner.watchers = self._watchers
         phase_of = getattr(self.context, "phase_of", None)
@@ -251,6 +255,7 @@ class OpenBoard(Roster, View):
         await self._store.close()
         for news in self._watchers:
             news.set()
+        self._audience.leave()
         self._close_reader()
 
     def _abandoned(self) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
@@ -17,12 +17,15 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from stigmergy.agents.prompting.tokens import Tokens
 from stigmergy.blackboard.core.ledger import Ledger
 from stigmergy.blackboard.reading.report import Report
 from stigmergy.blackboard.text import money, number, seconds
 from stigmergy.board import Blackboard
 
 _REFRESH = 0.25
+_LINE = 100
+"""Characters that are shown of what a model writes."""
 _PATIENCE = 1.0
 """Seconds after which somebody who interrupted is told what is waited for."""
 
@@ -46,7 +49,7 @@ async def go(
             return None
         if not seeds:
             await board.resume()
-        watching = asyncio.ensure_future(_watch(board)) if live else None
+        watching = asyncio.ensure_future(_watch(board, board.tokens())) if live else None
         try:
             return await board.run_until_idle(timeout=timeout)
         finally:
@@ -83,7 +86,7 @@ def _tell(text: str) -> None:
     sys.stderr.flush()
 
 
-async def _watch(board: Blackboard) -> None:
+async def _watch(board: Blackboard, tokens: Tokens) -> None:
     """A few lines on the terminal that follow the log; they disappear at the end."""
     ledger = Ledger()
     console = Console(stderr=True)
@@ -92,14 +95,24 @@ async def _watch(board: Blackboard) -> None:
         async for event in board.watch():
             ledger.apply(event)
 
-    following = asyncio.ensure_future(follow())
+    written: deque[str] = deque(maxlen=1)
+
+    async def listen() -> None:
+        said: dict[tuple[int, str], str] = {}
+        async for token in tokens:
+            key = (token.activation, token.reply)
+            text = said[key] = (said.pop(key, "") + token.text)[-_LINE:]
+            written.append(f"{token.agent}: {''.join(c if c.isprintable() else ' ' for c in text)}")
+
+    following = asyncio.gather(follow(), listen())
     spinner = Spinner("dots")
     started = asyncio.get_running_loop().time()
     try:
         with Live(console=console, auto_refresh=False, transient=True) as screen:
             while not following.done():
                 elapsed = asyncio.get_running_loop().time() - started
-                screen.update(Group(*_lines(ledger, spinner, elapsed)), refresh=True)
+                lines = [Text(line, "dim", no_wrap=True) for line in written]
+                screen.update(Group(*_lines(ledger, spinner, elapsed), *lines), refresh=True)
                 await asyncio.sleep(_REFRESH)
     finally:
         following.cancel()

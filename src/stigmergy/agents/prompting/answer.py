@@ -21,18 +21,21 @@ from stigmergy.agents.models.model import Message, Model, Reply, Request, ToolCa
 from stigmergy.agents.models.resolve import as_model
 from stigmergy.agents.prompting.contract import Contract
 from stigmergy.agents.prompting.prompt import CHARACTERS, Ask, PromptParts
+from stigmergy.agents.prompting.tokens import Audience
 from stigmergy.agents.prompting.tools import Tool, ToolResult, ToolSource, allowed, distinct, tools_of
 from stigmergy.blackboard.errors import PublishError
 from stigmergy.blackboard.events import Failed
 
 _REPLY = TypeAdapter(Reply)
+NOBODY = Audience()
 
 
-def answered(agent: Agent, model: object | None) -> Agent:
+def answered(agent: Agent, model: object | None, audience: Audience = NOBODY) -> Agent:
     """The agent, with a model as its body if it has none of its own.
 
     Args:
         model: the board's; the agent's own goes before it.
+        audience: who watches what the model writes.
 
     Raises:
         BadModel: what answers is no model.
@@ -42,7 +45,7 @@ def answered(agent: Agent, model: object | None) -> Agent:
         return agent
     twin = copy.copy(agent)
     twin.means = replace(
-        agent.means, function=Answer(agent, as_model(own)), is_async=True, isolate=None,
+        agent.means, function=Answer(agent, as_model(own), audience), is_async=True, isolate=None,
         call=CallShape((Parameter("ctx", "context"),)),
     )  # fmt: skip
     return twin
@@ -51,8 +54,9 @@ def answered(agent: Agent, model: object | None) -> Agent:
 class Answer:
     """A body: it asks a model and gives what the model publishes."""
 
-    def __init__(self, agent: Agent, model: Model) -> None:
+    def __init__(self, agent: Agent, model: Model, audience: Audience) -> None:
         self.model = model
+        self._audience = audience
         self.ask = agent.means.ask or Ask()
         self._contract = Contract(agent.outputs)
         self._schema = self._contract.schema()
@@ -97,7 +101,7 @@ class Answer:
         raise failed
 
     async def _talk(self, ctx: Context, tools: Sequence[Tool]) -> Sequence[BaseModel]:
-        talk = _Talk(ctx, self.model)
+        talk = _Talk(ctx, self.model, self._audience)
         request = self.first_request(ctx, tools)
         useless = rounds = 0
         while True:
@@ -171,6 +175,7 @@ class _Talk:
 
     ctx: Context
     model: Model
+    audience: Audience
     count: int = 0
     _after: int = -1
 
@@ -196,7 +201,7 @@ class _Talk:
             return most if not isinstance(result, ModelError) or result.charged else FREE
 
         async def run() -> Reply:
-            return await self.model.complete(request)
+            return await self.model.complete(request, self.audience.of(self.ctx, key))
 
         return await self.ctx.bought(key, self.model.name, run, _REPLY, request=request, estimate=most, price=price)
 
