@@ -13,10 +13,11 @@ import pytest
 from stigmergy import Blackboard, Budget, Component, Context, Costs, Limits, Retry, replay
 from stigmergy.agents.models.scripted import Answer, Scripted
 from stigmergy.blackboard.errors import DefinitionError
-from stigmergy.blackboard.events import Called, Calling, Event, Failed
+from stigmergy.blackboard.events import Called, Calling, Failed
 from stigmergy.models import Estimate, ModelTimeout, OnToken, RateLimited, Reply, Request, Usage
 from stigmergy.testing import VirtualClock, outputs
 from tests.boards import A, B, Boards, C, numbers
+from tests.paid import recount
 from tests.readme import ROOT
 
 pytestmark = pytest.mark.anyio
@@ -44,21 +45,6 @@ def team(board: Blackboard, size: int, **limits: object) -> Blackboard:
     return board
 
 
-def recount(events: list[Event]) -> tuple[Decimal, Decimal]:
-    """What was spent, and the most that was spent and reserved together at any time."""
-    spent = most = Decimal(0)
-    reserved: dict[int, Decimal] = {}
-    for e in events:
-        if isinstance(e, Calling):
-            reserved[e.seq] = Decimal(e.cost)
-        elif isinstance(e, Called):
-            reserved.pop(e.cause)
-            spent += Decimal(e.cost)
-        most = max(most, spent + sum(reserved.values()))
-    assert not reserved, "every reservation was settled"
-    return spent, most
-
-
 CAPS = {
     "limit": {"limits": Limits(cost="1.00")},
     "component": {"components": [Budget(cost="1.00")]},
@@ -77,7 +63,7 @@ async def test_fifty_agents_at_once_never_go_over_a_cap(new_board: Boards, cap: 
     assert (report.reason, report.done, report.dead, report.open) == ("budget", 10, 0, 40)
     assert len(meter.asked) == 10
     assert meter.most_open > 1
-    assert recount(list(board.events())) == (Decimal("1.00"), Decimal("1.00"))
+    assert recount(board.events()) == (Decimal("1.00"), Decimal("1.00"))
     assert report.cost == Decimal("1.00")
     assert replay(board, board).ok, "what was parked is parked again"
 
@@ -90,7 +76,7 @@ async def test_who_is_only_in_the_way_of_reservations_waits_until_they_are_settl
     report = await board.run_until_idle()
     assert (report.ok, report.done, report.cost) == (True, 50, Decimal("0.50"))
     assert meter.most_open == 2
-    assert recount(list(board.events()))[1] <= 1
+    assert recount(board.events())[1] <= 1
 
 
 class Moody(Meter):
@@ -117,7 +103,7 @@ async def test_whatever_the_order_costs_and_failures_a_cap_holds_and_sums_agree(
     board = new_board(model=Moody(seed), concurrency=Random(seed).choice((2, 7, 50)), clock=VirtualClock(), **CAPS[cap])  # type: ignore[arg-type]
     await team(board, 20, retry=Retry(attempts=3)).publish(A())
     report = await board.run_until_idle()
-    spent, most = recount(list(board.events()))
+    spent, most = recount(board.events())
     assert most <= 1
     assert report.cost == spent == board.fold(Costs()).total.money
     assert report.reason == "budget" or report.open == 0
@@ -203,7 +189,7 @@ async def test_all_sums_agree_with_the_log_to_the_cent_with_retries_failures_and
     report = await board.run_until_idle()
     assert report.ok
     spent = board.fold(Costs())
-    total = recount(list(board.events()))[0]
+    total = recount(board.events())[0]
     assert total == Decimal("0.013") * 6 + Decimal("0.02") + Decimal("0.20") + Decimal("0.010")
     for accounts in (spent.agents, spent.phases, spent.runs, spent.effects):
         assert sum(s.money for s in accounts.values()) == total
@@ -259,7 +245,7 @@ async def test_a_request_that_nobody_waits_for_any_more_is_booked_at_its_estimat
     assert report.cost == sum((Decimal(e.cost) for e in (lost, *later)), Decimal(0))
     assert board.fold(Costs()).agents["thinker"].money == report.cost
     assert "$0.250 of it estimated: 1 effect without answer" in str(report)
-    recount(list(board.events()))
+    recount(board.events())
     assert replay(board, board).ok
 
 
@@ -292,7 +278,7 @@ async def test_after_a_kill_a_recorded_reply_is_not_bought_again_and_an_unrecord
     assert report.unanswered == len(lost)
     assert [e.kind for e in board.events() if isinstance(e, Failed)] == ["crashed"]
     assert board.fold(Costs()).total.money == Decimal(cost)
-    assert recount(list(board.events()))[0] == Decimal(cost)
+    assert recount(board.events())[0] == Decimal(cost)
     await board.close()
 
 

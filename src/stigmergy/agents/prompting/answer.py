@@ -1,10 +1,12 @@
 """The body of an agent that a language model answers for: asked, read, asked again, and only then believed.
 
-Each reply is journaled under its own key ("model/1", "model/2", …) with what it cost, before it is used. After a crash,
-an orderly stop, a timeout or a failure of the provider the conversation goes on with the replies on record, though
-the prompt of now may differ from theirs; it begins anew only when its outputs were refused.
+Each reply is journaled under its own key with what it cost, before it is used: "model/1", "model/2", …; where several
+conversations are held, the second has "model-2/1", …. After a crash, an orderly stop, a timeout or a failure of the
+provider the conversation goes on with the replies on record, though the prompt of now may differ from theirs; it begins
+anew only when its outputs were refused.
 """
 
+import asyncio
 import copy
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +21,7 @@ from stigmergy.agents.context import FREE, Context, Price
 from stigmergy.agents.models.errors import BadReply, ModelError
 from stigmergy.agents.models.model import Message, Model, Reply, Request, ToolCall
 from stigmergy.agents.models.resolve import as_model
+from stigmergy.agents.prompting.best import best, scores, why_none
 from stigmergy.agents.prompting.contract import Contract
 from stigmergy.agents.prompting.prompt import CHARACTERS, Ask, PromptParts
 from stigmergy.agents.prompting.tokens import Audience
@@ -73,18 +76,23 @@ class Answer:
                 found += await stack.enter_async_context(source.open_tools())
             yield allowed(distinct(found, self._subject), ctx.tools)
 
-    def first_request(self, ctx: Context, tools: Sequence[Tool]) -> Request:
-        """What the model is asked first; without any effect, so that it can be seen before it is sent."""
+    def first_request(self, ctx: Context, tools: Sequence[Tool], candidate: int = 0) -> Request:
+        """What the model is asked first; without any effect, so that it can be seen before it is sent.
+
+        Args:
+            candidate: the number of the conversation, from 0.
+        """
         parts = PromptParts(
             agent=ctx.agent_name, description=ctx.description, phase=ctx.phase, instructions=ctx.instructions,
             inputs=ctx.artifacts, past=tuple(ctx.past), contract=self._contract.text(), feedback=_refusal(ctx)[1],
             tokens=self.ask.context_tokens,
         )  # fmt: skip
         ask = self.ask
+        seed = None if ask.seed is None else ask.seed + candidate
         return Request(
             model=self.model.name, messages=tuple(ask.prompt(parts)), output=self._schema,
             tools=tuple(tool.spec for tool in tools),
-            temperature=ask.temperature, max_tokens=ask.max_tokens, seed=ask.seed, options=ask.options,
+            temperature=ask.temperature, max_tokens=ask.max_tokens, seed=seed, options=ask.options,
         )  # fmt: skip
 
     async def __call__(self, ctx: Context) -> Sequence[BaseModel]:
@@ -95,14 +103,46 @@ class Answer:
         """
         async with self.toolbox(ctx) as tools:
             try:
-                return await self._talk(ctx, tools)
+                return await self._chosen(ctx, tools)
             except Exception as error:  # noqa: BLE001  raised as it is, not in the group that a connection makes of it
                 failed = error
         raise failed
 
-    async def _talk(self, ctx: Context, tools: Sequence[Tool]) -> Sequence[BaseModel]:
-        talk = _Talk(ctx, self.model, self._audience)
-        request = self.first_request(ctx, tools)
+    async def _chosen(self, ctx: Context, tools: Sequence[Tool]) -> Sequence[BaseModel]:
+        """The outputs of the only conversation, or the best of several; which is on record before it is used.
+
+        All go on at once and are waited for, since they are paid for. Those that come to nothing are left out, unless
+        none is left; where the way to the model was barred (no money is left, say), nothing is chosen.
+        """
+        talks = [_Talk(ctx, self.model, self._audience, i) for i in range(self.ask.best_of)]
+        if len(talks) == 1:
+            return await self._talk(ctx, tools, talks[0])
+        failures: list[Exception] = []
+
+        async def attempted(talk: _Talk) -> Sequence[BaseModel] | None:
+            try:
+                return await self._talk(ctx, tools, talk)
+            except Exception as error:  # noqa: BLE001  raised below, when the others have ended
+                failures.append(error)
+                return None
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(attempted(talk)) for talk in talks]
+        found = [task.result() for task in tasks]
+        useless = [error for error in failures if isinstance(error, ModelError)]
+        if len(useless) < len(failures):
+            raise next(error for error in failures if not isinstance(error, ModelError))
+        if len(useless) == len(talks):
+            raise why_none(useless)
+
+        def rank() -> list[float | None]:
+            return scores(found, ctx.artifacts, self.ask.score)
+
+        return best(found, await ctx.call(f"{talks[0].key}/best of {len(talks)}", rank))
+
+    async def _talk(self, ctx: Context, tools: Sequence[Tool], talk: "_Talk") -> Sequence[BaseModel]:
+        """One conversation, until there are outputs that may be published."""
+        request = self.first_request(ctx, tools, talk.number)
         useless = rounds = 0
         while True:
             reply = await talk.next(request)
@@ -113,10 +153,10 @@ class Answer:
                 rounds += 1
                 more = rounds <= self.ask.rounds
                 problems: tuple[str, ...] = () if more else ("it calls tools again",)
-                answers = [await self._tool(ctx, talk.count, i, c, tools if more else None)
+                answers = [await self._tool(ctx, f"{talk.key}/tool/{i}", c, tools if more else None)
                            for i, c in enumerate(reply.tool_calls, 1)]  # fmt: skip
             else:
-                outputs, problems = await self._read(ctx, talk.count, reply)
+                outputs, problems = await self._read(ctx, f"{talk.key}/repaired", reply)
                 if not problems:
                     return outputs
                 answers = [Message(role="user", text=_again(problems))]
@@ -128,7 +168,7 @@ class Answer:
                 )
             request = request.model_copy(update={"messages": (*request.messages, said, *answers)})
 
-    async def _read(self, ctx: Context, number: int, reply: Reply) -> tuple[Sequence[BaseModel], tuple[str, ...]]:
+    async def _read(self, ctx: Context, key: str, reply: Reply) -> tuple[Sequence[BaseModel], tuple[str, ...]]:
         """The outputs in a reply, and what is wrong with it; JSON that had to be repaired is journaled as read."""
         whole = reply.finish != "length"
         parsed = self._contract.read(reply.text, repair=whole)
@@ -141,7 +181,7 @@ class Answer:
             async def repair() -> JsonValue:
                 return repaired
 
-            await ctx.call(f"model/{number}/repaired", repair)
+            await ctx.call(key, repair)
         problems = []
         for i, output in enumerate(parsed.outputs):
             try:
@@ -150,12 +190,12 @@ class Answer:
                 problems.append(f"outputs[{i}]: {error}")
         return parsed.outputs, tuple(problems)
 
-    async def _tool(self, ctx: Context, number: int, i: int, call: ToolCall, tools: Sequence[Tool] | None) -> Message:
+    async def _tool(self, ctx: Context, key: str, call: ToolCall, tools: Sequence[Tool] | None) -> Message:
         """What a tool says, or why it is not run; tools None = none is run any more."""
         if tools is None:
             result = ToolResult(text="No more tools may be called. Answer with what you know.", failed=True)
         elif tool := next((tool for tool in tools if tool.name == call.name), None):
-            result = await ctx.call(f"model/{number}/tool/{i}", tool.run, call.arguments)
+            result = await ctx.call(key, tool.run, call.arguments)
         else:
             names = ", ".join(tool.name for tool in tools) or "none"
             result = ToolResult(text=f"There is no tool {call.name!r} for you. You may call: {names}.", failed=True)
@@ -170,26 +210,36 @@ class _Talk:
     """The replies of one conversation, on record or bought now.
 
     Attributes:
+        number: which of several conversations it is, from 0.
         count: the number of the last reply.
     """
 
     ctx: Context
     model: Model
     audience: Audience
+    number: int
     count: int = 0
     _after: int = -1
 
     def __post_init__(self) -> None:
         self._after, _ = _refusal(self.ctx)
         recorded = self.ctx.recorded()
-        while (known := recorded.get(f"model/{self.count + 1}")) is not None and known[0].seq <= self._after:
+        while (known := recorded.get(self._key(self.count + 1))) is not None and known[0].seq <= self._after:
             self.count += 1
+
+    def _key(self, count: int) -> str:
+        return f"model-{self.number + 1}/{count}" if self.number else f"model/{count}"
+
+    @property
+    def key(self) -> str:
+        """Under which the last reply is on record."""
+        return self._key(self.count)
 
     async def next(self, request: Request) -> Reply:
         """The next reply, from the record if it is there."""
-        key = f"model/{self.count + 1}"
-        calling, called = self.ctx.recorded().get(key, (None, None))
         self.count += 1
+        key = self.key
+        calling, called = self.ctx.recorded().get(key, (None, None))
         if called is not None and called.outcome == "done" and calling is not None and calling.seq > self._after:
             return _REPLY.validate_json(called.payload)
         estimate = self.model.estimate(request)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, JsonValue
 from pydantic_core import to_json
 
 from stigmergy.agents.models.model import Message
+from stigmergy.agents.prompting.best import Score
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.errors import DefinitionError
 
@@ -127,7 +128,10 @@ class Ask:
         replies: how many of one attempt may be unusable: the last of them fails the attempt.
         rounds: how often tools may be called in one attempt.
         tool_tokens: how long the result of one tool may be.
-        max_tokens, temperature, seed, options: see `Request`.
+        best_of: how many conversations, tools and all, are held at once; the best answer is published, all are paid.
+        score: says how good an answer is, from its outputs and the inputs, the higher the better; it runs in a thread.
+            By default they vote: the answer that came most often is the best.
+        max_tokens, temperature, seed, options: see `Request`; of several conversations each has the next seed.
     """
 
     prompt: Prompt = standard_prompt
@@ -135,12 +139,17 @@ class Ask:
     replies: int = 3
     rounds: int = 8
     tool_tokens: int = 4_000
+    best_of: int = 1
+    score: Score | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     seed: int | None = None
     options: dict[str, JsonValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in (("context_tokens", 1), ("replies", 1), ("rounds", 0), ("tool_tokens", 1)):
+        for name, least in (("context_tokens", 1), ("replies", 1), ("rounds", 0), ("tool_tokens", 1),
+                            ("best_of", 1)):  # fmt: skip
             if getattr(self, name) < least:
                 raise DefinitionError(f"Ask({name}={getattr(self, name)}): it is a whole number from {least}.")
+        if self.score is not None and self.best_of == 1:
+            raise DefinitionError("Ask(score=…) has nothing to choose from. Say of how many: Ask(best_of=3, score=…).")
