@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from stigmergy import (
     PHASES,
     Blackboard,
+    Budget,
     Component,
     Context,
     Deny,
@@ -33,6 +34,7 @@ from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.reading.why_not import WhyNot
 from stigmergy.cli.looking import informed
+from stigmergy.models import Scripted
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C
 
@@ -224,6 +226,28 @@ async def test_a_cost_limit_that_is_spent_or_would_be_is_told(new_board: Boards)
     answer = board.why_not("pay", made[1].id)
     assert only(answer) == (True, "budget")
     assert "may not start: cost $1.00 of $1.00" in str(answer)
+
+
+@pytest.mark.parametrize("cap", ["limit", "component"])
+async def test_a_budget_that_stopped_what_had_begun_is_told_also_after_a_crash_and_from_a_file(
+    file_board: Boards, cap: str
+) -> None:
+    def thinking(board: Blackboard) -> Blackboard:
+        board.agent("thinker").consumes(A).publishes(B)
+        return board
+
+    caps: dict[str, Any] = {"limits": Limits(cost="0.15")} if cap == "limit" else {"components": [Budget(cost="0.15")]}
+    model = Scripted(["no", [B()]], cost="0.10")
+    board = thinking(file_board(model=model, **caps))
+    made = await board.publish(A())
+    assert (await board.run_until_idle()).reason == "budget"
+    crashed = thinking(file_board.crashed(board, model=model, **caps))
+    for known in (board, crashed, read(board._source().name)):
+        answer = known.why_not("thinker", made.id)
+        assert only(answer) == (True, "budget")
+        assert "refuses effect 'model/2' of 'thinker': cost $0.10 of $0.15" in str(answer)
+    assert (await crashed.run_until_idle()).reason == "budget"
+    assert only(crashed.why_not("thinker", made.id)) == (True, "budget")
 
 
 class Budgeted(Component[int]):

@@ -236,7 +236,7 @@ def _withheld_start(q: Question, a: Activation) -> tuple[Kind, str] | None:
             return "budget" if answer.park else "held", f"may not start: {c.name}: {answer.reason}"
     last = next((e for e in reversed(q.following(a.id)) if isinstance(e, ev.Failed)), None)
     if last is not None and last.error is not None and last.error.type == BudgetSpent.__name__:
-        return "budget", f"may not go on: {last.error.message}"
+        return "budget", f"was stopped and asks again in the next run: {last.error.message}"
     return None
 
 
