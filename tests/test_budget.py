@@ -159,6 +159,26 @@ async def test_a_reserve_is_left_for_who_sums_up(new_board: Boards) -> None:
     assert (report.cost, next(a.done for a in report.agents if a.name == "summary")) == (Decimal("1.00"), 2)
 
 
+@pytest.mark.parametrize("cap", CAPS)
+async def test_a_model_without_a_price_is_refused_where_dollars_are_capped_and_counted_where_tokens_are(
+    new_board: Boards, cap: str
+) -> None:
+    unpriced = Reply(text=outputs(B()), cost=None, usage=Usage(input=10))
+    model = Scripted([unpriced], estimate=Estimate(tokens=10, cost=None))
+    board = team(new_board(model=model, **CAPS[cap]), 1)  # type: ignore[arg-type]
+    await board.publish(A())
+    report = await board.run_until_idle()
+    if "token" in cap:
+        assert (report.ok, report.cost, report.tokens) == (True, Decimal(0), 10)
+        assert [e.unpriced for e in board.events() if isinstance(e, Calling)] == [True]
+    else:
+        [dead] = report.left.dead_letters
+        assert dead.error is not None
+        assert "refuses effect 'model/1' of 'agent0': nobody knows what it costs" in dead.error.message
+        assert model.asked == []
+    assert replay(board, board).ok
+
+
 def test_a_budget_that_caps_nothing_or_inexactly_is_refused() -> None:
     with pytest.raises(DefinitionError, match="caps nothing"):
         Budget()

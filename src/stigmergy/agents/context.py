@@ -36,11 +36,20 @@ Drafting = Callable[..., Draft]
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What an effect takes, or may take at most; `known` is False where that is an estimate."""
+    """What an effect takes, or may take at most; `known` is False where that is an estimate.
 
-    cost: Decimal = Decimal(0)
+    Attributes:
+        cost: dollars; None = nobody knows, and nothing is booked.
+    """
+
+    cost: Decimal | None = Decimal(0)
     tokens: int = 0
     known: bool = True
+
+    @property
+    def booked(self) -> str:
+        """The dollars as the log has them."""
+        return str(self.cost or Decimal(0))
 
 
 FREE = Price()
@@ -171,9 +180,11 @@ class Context(ContextMark):
 
         Raises:
             BudgetSpent: the estimate is more than is left.
+            CallRefused: nobody knows the price, and dollars are capped.
         """
         digest = self._announce(key, (request,), {})
-        calling = Calling(key=key, name=name, digest=digest, cost=str(estimate.cost), tokens=estimate.tokens)
+        calling = Calling(key=key, name=name, digest=digest, cost=estimate.booked, tokens=estimate.tokens,
+                          unpriced=estimate.cost is None)  # fmt: skip
         return cast("R", await self._execute(calling, run, decoder, price))
 
     def _announce(self, key: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
@@ -200,7 +211,7 @@ class Context(ContextMark):
 
         def called(paid: Price, **said: Any) -> Called:
             seconds = perf_counter() - started
-            return Called(activation=job.id, key=key, seconds=seconds, cost=str(paid.cost), tokens=paid.tokens, **said)
+            return Called(activation=job.id, key=key, seconds=seconds, cost=paid.booked, tokens=paid.tokens, **said)
 
         try:
             result = await run()

@@ -167,6 +167,7 @@ class CallRequest:
     Attributes:
         cost, tokens: the most that it is expected to take. What is only booked (`ctx.charge`, name "charge") is spent
             already.
+        unpriced: nobody knows what it costs, so that no cap in dollars can hold.
     """
 
     activation: ActivationRequest
@@ -174,6 +175,12 @@ class CallRequest:
     name: str
     cost: str
     tokens: int
+    unpriced: bool = False
+
+
+UNPRICED = (
+    "nobody knows what it costs, so it cannot be held to a cap in dollars. Give it a price, or cap tokens instead."
+)
 
 
 @dataclass(frozen=True, slots=True)

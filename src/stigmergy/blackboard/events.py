@@ -271,7 +271,10 @@ class Claimed(Event):
 
 @dataclass(slots=True)
 class Calling(Event):
-    """An effect inside an activation (`cause`) is about to happen; money for it is reserved."""
+    """An effect inside an activation (`cause`) is about to happen; money for it is reserved.
+
+    `unpriced`: nobody knows what it will cost.
+    """
 
     key: str = ""
     name: str = ""
@@ -279,6 +282,7 @@ class Calling(Event):
     cost: str = "0"
     tokens: int = 0
     until: float | None = None
+    unpriced: bool = False
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from stigmergy.blackboard.component import (
     ADMIT,
+    UNPRICED,
     ActivationRequest,
     Admission,
     CallRequest,
@@ -161,6 +162,8 @@ class Budget(Component[BudgetState]):
         Args:
             others: those of the same account that have no outcome yet.
         """
+        if self._cost is not None and request.unpriced:
+            return Deny(UNPRICED)
         more = Decimal(request.cost)
         if self._cost is None or not more:
             return None

@@ -11,7 +11,6 @@ import copy
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from decimal import Decimal
 
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
@@ -243,7 +242,7 @@ class _Talk:
         if called is not None and called.outcome == "done" and calling is not None and calling.seq > self._after:
             return _REPLY.validate_json(called.payload)
         estimate = self.model.estimate(request)
-        most = Price(estimate.cost or Decimal(0), estimate.tokens, known=False)
+        most = Price(estimate.cost, estimate.tokens, known=False)
 
         def price(result: Reply | Exception) -> Price:
             if isinstance(result, Reply):

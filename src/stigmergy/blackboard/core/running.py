@@ -281,7 +281,8 @@ class Running(Redriving):
         self._begin(now)
         name, answer = "limits", self._affordable(a, event)
         if isinstance(answer, cp.Admit) and self.observers.admitting:
-            name, answer = self._ask(cp.CallRequest(request_of(a), event.key, event.name, event.cost, event.tokens))
+            asked = cp.CallRequest(request_of(a), event.key, event.name, event.cost, event.tokens, event.unpriced)
+            name, answer = self._ask(asked)
         if not isinstance(answer, cp.Admit):
             # Not raised: a component that broke when it was asked is an event of this decision.
             if isinstance(answer, cp.Hold) and any(c.until is None for c in self.state.calls.values()):
@@ -317,6 +318,8 @@ def affordable(run: RunTotals, calls: Sequence[OpenCall], event: ev.Calling, lim
     Args:
         calls: the effects of the run that have no outcome yet.
     """
+    if event.unpriced and limits.cost is not None:
+        return cp.Deny(cp.UNPRICED)
     for what, unit, limit, spent, reserved, wanted in (
         ("cost", "$", limits.cost, Decimal(run.cost), sum((Decimal(c.cost) for c in calls), Decimal(0)), event.cost),
         ("tokens", "", limits.tokens, Decimal(run.tokens), Decimal(sum(c.tokens for c in calls)), event.tokens),

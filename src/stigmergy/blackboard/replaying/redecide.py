@@ -198,7 +198,7 @@ class Redecider(Decider):
             case ev.Calling():
                 a = state.activations[first.cause]
                 event = ev.Calling(key=first.key, name=first.name, digest=first.digest, cost=first.cost,
-                                   tokens=first.tokens, until=first.until)  # fmt: skip
+                                   tokens=first.tokens, until=first.until, unpriced=first.unpriced)  # fmt: skip
                 return self.calling(a.id, a.fence, event, now)[0]
             case ev.Called(outcome="cancelled"):  # booked with the end of its activation, which follows
                 return self.again(recorded[1:], drafts)
