@@ -1,5 +1,6 @@
 """Shared fixtures."""
 
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.boards import Boards
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job, which no Ctrl-C reaches
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
