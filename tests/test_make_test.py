@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ import pytest
 from pydantic import BaseModel
 from typer.testing import CliRunner, Result
 
-from stigmergy import Blackboard, Context, HumanQuestion, Questions, Roster, read
+from stigmergy import Ask, Blackboard, Context, HumanQuestion, McpServer, Questions, Retry, Roster, read
+from stigmergy.agents.models.errors import BadKey, RateLimited
+from stigmergy.agents.models.model import ToolCall
+from stigmergy.agents.models.scripted import Answer, Scripted
 from stigmergy.blackboard.errors import CallChanged, DefinitionError, NotFound, WrongFanOut
 from stigmergy.blackboard.events import Activated
 from stigmergy.blackboard.reading.view import View
 from stigmergy.cli import app
 from stigmergy.cli.loading import load
-from stigmergy.testing import Effect, VirtualClock, context, make_test, perform
+from stigmergy.testing import Effect, VirtualClock, context, make_test, outputs, perform
 
 ROOT = Path(__file__).parent.parent
 
@@ -279,6 +283,10 @@ class Plain(BaseModel):
     n: int
 
 
+class Weight(BaseModel):
+    n: int
+
+
 def local_team() -> tuple[Roster, type[BaseModel]]:
     """A roster whose artifact class and error cannot be imported."""
 
@@ -391,3 +399,61 @@ async def test_recorded_effects_can_raise_and_know_their_arguments() -> None:
     for effect in (Effect(1, digest="0"), Effect(ValueError("x"), digest="0")):
         with pytest.raises(CallChanged):
             await context(recorded={"a": effect}).call("a", fetch, 1)
+
+
+def weigh(n: int) -> int:
+    """What it weighs."""
+    return 10 * n
+
+
+answering = Roster()
+answering.agent("weigher").tools(weigh).limits(retry=Retry(attempts=3)).model(ask=Ask(replies=1)).consumes(
+    Plain
+).publishes(Weight, fan_out=1)
+
+
+def a_call(n: int) -> ToolCall:
+    return ToolCall(id="1", name="weigh", arguments=f'{{"n": {n}}}')
+
+
+MODELS: list[tuple[str, list[Answer], str]] = [
+    ("tools", [[a_call(2)], outputs(Weight(n=20))], "outputs == [Weight(n=20)]"),
+    ("broken JSON", ['{"outputs": [{"type": "Weight", "payload": {"n": 20}}'], "outputs == [Weight(n=20)]"),
+    ("failed provider", [[a_call(2)], RateLimited("wait"), outputs(Weight(n=20))], "outputs == [Weight(n=20)]"),
+    ("refused outputs", ["no", [a_call(3)], "no", [a_call(2)], outputs(Weight(n=20))], "outputs == [Weight(n=20)]"),
+    (
+        "useless replies",
+        ["one", "two", "three"],
+        "pytest.raises(\n        BadReply,\n        match=re.escape(\n            \"gave 'weigher'",
+    ),
+    ("bad key", [BadKey("there is no key")] * 3, 'pytest.raises(BadKey, match=re.escape("there is no key"))'),
+]
+
+
+@pytest.mark.parametrize(("name", "replies", "said"), MODELS, ids=[name for name, _, _ in MODELS])
+def test_what_a_model_answered_is_answered_again(name: str, replies: list[Answer], said: str, tmp_path: Path) -> None:
+    board = Blackboard(roster=answering, model=Scripted(replies), clock=VirtualClock())
+    board.run_sync(Plain(n=2))
+    asked = next(e.seq for e in board.events() if isinstance(e, Activated))
+    text = make_test(board, answering, asked, file=ROOT / "tests" / "test_x.py")
+    assert said in text
+    (tmp_path / "test_model.py").write_text(text)
+    done = pytest_on(ROOT, tmp_path / "test_model.py")
+    assert done.returncode == 0, done.stdout
+    if name == "tools":
+        assert 'assert ctx.called == ["model/1", "model/1/tool/1", "model/2"]' in text
+        (tmp_path / "test_model.py").write_text(
+            text.replace('\\"n\\": 2', '\\"n\\": 3').replace('{"n": 2}', '{"n": 3}')
+        )
+        changed = pytest_on(ROOT, tmp_path / "test_model.py")
+        assert "CallChanged" in changed.stdout
+
+
+def test_an_agent_with_the_tools_of_a_server_gets_no_test() -> None:
+    roster = Roster()
+    roster.agent("far").consumes(Plain).publishes(Weight)
+    board = Blackboard(roster=roster, model=Scripted([outputs(Weight(n=1))]))
+    board.run_sync(Plain(n=2))
+    roster.find("far").means = replace(roster.find("far").means, tools=(McpServer("nobody"),))
+    with pytest.raises(DefinitionError, match="has tools of a server"):
+        make_test(board, roster, board.artifacts(Weight)[0].ref)

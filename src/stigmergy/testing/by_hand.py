@@ -10,6 +10,8 @@ from pydantic_core import to_json
 
 from stigmergy.agents.agent import Agent
 from stigmergy.agents.context import Context
+from stigmergy.agents.models.scripted import Scripted
+from stigmergy.agents.prompting.answer import answered
 from stigmergy.agents.request import Request
 from stigmergy.agents.worker import BodyWorker
 from stigmergy.blackboard.artifact import Artifact
@@ -95,17 +97,20 @@ def context(
     return made
 
 
-def perform(agent: Agent, ctx: SoloContext, /) -> list[BaseModel]:
+def perform(agent: Agent, ctx: SoloContext, /, *, model: object | None = None) -> list[BaseModel]:
     """Run the body of an agent once, on the inputs of a context, in this process: what it would publish at its end.
 
     The body gets its arguments as on a board, its middleware runs, and its outputs are checked and filtered.
+
+    Args:
+        model: answers if the agent has neither a body nor a model of its own; what is recorded goes before it.
 
     Raises:
         DefinitionError: the inputs are none that the agent consumes together.
         BaseException: what the body raises.
     """
-    alone = copy.copy(agent)
-    alone.means = replace(agent.means, context=None, isolate=None)
+    alone = copy.copy(answered(agent, model if model is not None else Scripted([], name="(no model)")))
+    alone.means = replace(alone.means, context=None, isolate=None)
     job = replace(ctx._job, agent=agent.spec, slots=ctx._job.slots or implied_slots(agent, ctx.artifacts))
     types = TypeTable()
     for a in ctx.artifacts:

@@ -11,6 +11,10 @@ from typing import Any
 from pydantic_core import from_json
 
 from stigmergy.agents.agent import Agent
+from stigmergy.agents.models import errors as model_errors
+from stigmergy.agents.models.model import Reply
+from stigmergy.agents.prompting.answer import refused
+from stigmergy.agents.prompting.tools import ToolSource
 from stigmergy.agents.roster import Roster
 from stigmergy.blackboard import errors
 from stigmergy.blackboard import events as ev
@@ -36,6 +40,7 @@ from stigmergy.testing.source import (
     text,
 )  # fmt: skip
 
+_REPLY = re.compile(r"model/\d+")
 _SHOWN = 200
 """Characters of an error's message that a test compares."""
 
@@ -47,7 +52,8 @@ def make_test(
     """The text of a pytest file that runs the body of one recorded activation again, and compares what comes of it.
 
     The test gives the body the recorded inputs, context, time and ids, and the results of its effects; no effect is
-    executed. It needs the module that defines the roster, and no board.
+    executed. Where a model answered, its recorded replies do so again: the test shows what is made of them now. It
+    needs the module that defines the roster, and no board.
 
     Args:
         run: a board, a view of one, or a file.
@@ -58,7 +64,7 @@ def make_test(
 
     Raises:
         NotFound: there is no such activation or agent, or no attempt ended in a way that the body decides.
-        DefinitionError: the agent has no body, or the roster cannot be imported.
+        DefinitionError: the roster cannot be imported, or the agent's tools are those of a server.
     """
     if not isinstance(run, View):
         with read(run) as view:
@@ -71,8 +77,8 @@ def make_test(
             types.add(kind.model)
     seen = recording(run, activation, types)
     agent = roster.find(seen.activation.agent)
-    if agent.means.function is None:
-        raise DefinitionError(f"agent {agent.name!r} has no body: a model answered, so there is nothing to run again.")
+    if any(isinstance(tool, ToolSource) for tool in agent.means.tools):
+        raise DefinitionError(f"agent {agent.name!r} has tools of a server, and no test starts that.")
     module, expression = source.split(":", 1) if source is not None else _global(roster)
     return _Written(seen, agent, module, expression, Path(file)).whole(run, roster, types)
 
@@ -106,6 +112,7 @@ class _Written:
         for name in ("context", "perform"):
             self._testing(name)
         parameters = agent.means.call.parameters
+        self._modelled = agent.means.function is None
         self._contextual = any(p.kind == "context" for p in parameters) or bool(agent.means.middleware)
         self._envelopes = self._contextual or any(p.envelope for p in parameters)
         self._left_out = 0
@@ -179,7 +186,7 @@ class _Written:
             lines.append("    " + laid_out(named("assert outputs == ", outputs), 4))
         else:
             lines += [*self._raises(seen.end), f"        {run}"]
-        if self._contextual and seen.alone:
+        if (self._contextual or self._modelled) and seen.alone:
             called = listed([text(key) for key in seen.asked])
             lines.append("    " + laid_out(named("assert ctx.called == ", called), 4))
             inside = listed([self._source.payload(a.payload) for a in seen.inside])
@@ -203,9 +210,12 @@ class _Written:
         kind, message = (error.type, error.message) if error is not None else ("Exception", "")
         function = self._agent.means.function
         body = sys.modules.get(getattr(function, "__module__", ""))
-        near = [m for m in (body, sys.modules.get(self._module), errors) if m is not None]
+        near = [m for m in (model_errors, body, sys.modules.get(self._module), errors) if m is not None]
         name, right = self._source.error(kind, message, near)
         line = message.partition("\n")[0][:_SHOWN]
+        if self._modelled:  # which model it was is nothing to the test
+            asked = [calling.name for key, (calling, _) in self._seen.effects.items() if _REPLY.fullmatch(key)]
+            line = line.removeprefix(f"{asked[-1]} " if asked else "")
         match: dict[str, Code] = {}
         if line and right and not re.search(r"0x[0-9a-fA-F]{6,}", line):
             escaped = re.escape(line)
@@ -225,7 +235,7 @@ class _Written:
         if a.slots and list(a.slots) != implied_slots(self._agent, seen.inputs):
             given["slots"] = literal(list(a.slots))
         if not self._contextual:
-            return given
+            return {**given, **self._conversation()} if self._modelled else given
         told = briefing(view, seen, self._agent, roster, types)
         past = [p for p in told.artifacts if known(p.payload)]
         self._left_out = len(told.artifacts) - len(past)
@@ -233,7 +243,7 @@ class _Written:
             given["past"] = listed([self._given(p) for p in past])
         if told.instructions:
             given["instructions"] = listed([self._source.payload(i) for i in told.instructions])
-        recorded = {key: self._effect(*e) for key, e in seen.effects.items()}
+        recorded = self._recorded()
         recorded.update({key: literal(value) for key, value in seen.answers.items()})
         if recorded:
             given["recorded"] = by_key(recorded)
@@ -244,6 +254,37 @@ class _Written:
         }  # fmt: skip
         given.update({name: literal(value) for name, (value, usual) in plain.items() if value != usual})
         return {**given, "strict": "True"}
+
+    def _conversation(self) -> dict[str, Code]:
+        """What an agent is given whose model answers: its replies on record, which leave nothing to ask."""
+        return {"recorded": by_key(self._recorded()), "strict": "True"}
+
+    def _recorded(self) -> dict[str, Code]:
+        """The effects, by key; of a model's replies those since its outputs were last refused, counted from 1."""
+        effects = self._seen.effects
+        if not self._modelled:
+            return {key: self._effect(*e) for key, e in effects.items()}
+        after = max((f.seq for f in self._seen.failures if refused(f)), default=-1)
+        old = sum(bool(_REPLY.fullmatch(key)) and e[0].seq <= after for key, e in effects.items())
+        found: dict[str, Code] = {}
+        for key, (calling, called) in effects.items():
+            parts = key.split("/")
+            if calling.seq <= after and parts[0] == "model":
+                continue
+            if parts[0] == "model":
+                key = "/".join(["model", str(int(parts[1]) - old), *parts[2:]])
+            found[key] = self._reply(called) if _REPLY.fullmatch(key) else self._effect(calling, called)
+        return found
+
+    def _reply(self, called: ev.Called) -> Code:
+        """What a model answered; what it was asked is not compared, and neither is the price."""
+        if called.outcome == "failed":
+            return self._error(called)
+        reply = Reply.model_validate_json(called.payload)
+        said = {name: self._source.value(value) for name, value in (
+            ("text", reply.text), ("tool_calls", list(reply.tool_calls)), ("finish", reply.finish),
+        ) if value != Reply.model_fields[name].get_default() and value != []}  # fmt: skip
+        return call(self._source.imported(Reply.__module__, "Reply"), **said)
 
     def _given(self, a: Artifact[Any]) -> Code:
         payload = self._source.payload(a.payload)
@@ -268,13 +309,17 @@ class _Written:
     def _effect(self, calling: ev.Calling, called: ev.Called) -> Code:
         """What an effect gave: a result, an exception, or nothing for sleeps and charges."""
         if called.outcome == "failed":
-            error = called.error or ev.ErrorInfo("Exception", "")
-            body = sys.modules.get(getattr(self._agent.means.function, "__module__", ""))
-            near = [m for m in (body, sys.modules.get(self._module)) if m is not None]
-            name, right = self._source.error(error.type, error.message, near)
-            result: Code = call(name, text(error.message if right else f"{error.type}: {error.message}"))
+            result: Code = self._error(called)
         elif not called.payload:
             return "None"
         else:
             result = literal(from_json(called.payload))
         return call(self._testing("Effect"), result, digest=text(calling.digest))
+
+    def _error(self, called: ev.Called) -> Code:
+        """The exception of an effect that failed."""
+        error = called.error or ev.ErrorInfo("Exception", "")
+        body = sys.modules.get(getattr(self._agent.means.function, "__module__", ""))
+        near = [m for m in (model_errors, body, sys.modules.get(self._module)) if m is not None]
+        name, right = self._source.error(error.type, error.message, near)
+        return call(name, text(error.message if right else f"{error.type}: {error.message}"))

@@ -33,6 +33,7 @@ class Recording:
         first: the first of the dead letters that it repeats; 0 = none.
         alone: no attempt came before it, so that all it asked for and published on the way is known to be its own.
         outputs: what it published at its end; `inside`: what it published before that.
+        failures: how the attempts before it ended, oldest first.
         effects: by key the announcement, and the record that counts: of this attempt, or of one before it.
         asked: the keys that this attempt announced, in order.
         answers: what people answered, by the key of the question.
@@ -47,6 +48,7 @@ class Recording:
     inputs: tuple[Artifact[Any], ...]
     outputs: tuple[Artifact[Any], ...]
     inside: tuple[Artifact[Any], ...]
+    failures: tuple[ev.Failed, ...]
     effects: dict[str, tuple[ev.Calling, ev.Called]]
     asked: tuple[str, ...]
     answers: dict[str, JsonValue]
@@ -87,6 +89,10 @@ def recording(view: View, id: int | str, types: TypeTable) -> Recording:
         feedback=feedback, inputs=opened(inputs),
         outputs=opened([e for e in published if e.tx == end.tx]),
         inside=opened([e for e in published if e.tx < end.tx and e not in questions]),
+        failures=tuple(
+            e for id in reversed(chain) for e in map(decode, reader.following(id))
+            if isinstance(e, ev.Failed) and e.seq < claim.seq
+        ),
         effects=_effects(reader, chain, claim.seq, end.seq),
         asked=tuple(
             e.key for e in map(decode, reader.calls(activation.seq))

@@ -223,7 +223,7 @@ class _Talk:
     def __post_init__(self) -> None:
         self._after, _ = _refusal(self.ctx)
         recorded = self.ctx.recorded()
-        while (known := recorded.get(self._key(self.count + 1))) is not None and known[0].seq <= self._after:
+        while (key := self._key(self.count + 1)) in recorded and recorded[key][0].seq <= self._after:
             self.count += 1
 
     def _key(self, count: int) -> str:
@@ -259,12 +259,12 @@ def _refusal(ctx: Context) -> tuple[int, str]:
     """Where on the log outputs of earlier attempts were last refused, and why; (-1, "") if they never were."""
     at, why = -1, ctx.feedback
     for failed in ctx.failures():
-        if _refused(failed):
+        if refused(failed):
             at, why = failed.seq, failed.feedback or (failed.error.message if failed.error is not None else "")
     return at, why
 
 
-def _refused(failed: Failed) -> bool:
+def refused(failed: Failed) -> bool:
     """Whether it was the outputs that failed, and not the way to them."""
     kind = failed.error.type if failed.error is not None else ""
     return failed.kind == "rejected" or kind in _REFUSALS
