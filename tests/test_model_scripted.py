@@ -9,8 +9,9 @@ from pydantic import BaseModel
 from stigmergy import Blackboard
 from stigmergy.agents.models.errors import RateLimited, ScriptEnded
 from stigmergy.agents.models.model import Estimate, Message, Reply, Request, ToolCall, Usage
-from stigmergy.agents.models.scripted import Scripted
-from tests.boards import A
+from stigmergy.agents.models.scripted import Answer, Scripted
+from stigmergy.testing import Asked, asked, outputs
+from tests.boards import A, B, Boards, C
 
 pytestmark = pytest.mark.anyio
 
@@ -99,3 +100,30 @@ async def test_it_costs_what_it_is_told_to() -> None:
 def test_one_reply_alone_is_refused_as_a_list_of_characters_is_never_meant() -> None:
     with pytest.raises(TypeError, match="into a list"):
         Scripted("hello")
+
+
+async def test_a_function_answers_by_agent_input_and_what_tools_said(new_board: Boards) -> None:
+    seen: list[Asked] = []
+
+    def look(n: int) -> int:
+        return n + 1
+
+    def answer(request: Request) -> Answer:
+        seen.append(asked(request, A, B))
+        if seen[-1].told:
+            return outputs(C(n=int(seen[-1].told[0])))
+        return [ToolCall(id="1", name="look", arguments='{"n": 7}')]
+
+    board = new_board(model=Scripted(answer))
+    board.agent("looker").description("Looks.").tools(look).consumes(A, B).publishes(C)
+    await board.publish_many([B(n=2), A(n=1, key="</data>")])
+    assert (await board.run_until_idle()).ok
+    assert seen == [
+        Asked("looker", (A(n=1, key="</data>"), B(n=2))),
+        Asked("looker", (A(n=1, key="</data>"), B(n=2)), ("8",)),
+    ]
+    request = board.prompt("looker", board.artifacts(A)[0].id, board.artifacts(B)[0].id)
+    with pytest.raises(ValueError, match=r"'looker' is asked about A@\d+; give asked\(…, A\) its type"):
+        asked(request, B)
+    with pytest.raises(ValueError, match="another prompt than the standard one"):
+        asked(request.model_copy(update={"messages": request.messages[1:] * 2}), A, B)

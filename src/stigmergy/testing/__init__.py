@@ -5,6 +5,7 @@
 
 from stigmergy.agents.models.scripted import outputs
 from stigmergy.blackboard.clock import VirtualClock
+from stigmergy.testing.asked import Asked, asked
 from stigmergy.testing.assertions import assert_idle, assert_lineage, assert_not_published, assert_published
 from stigmergy.testing.by_hand import Effect, SoloContext, context, perform
 from stigmergy.testing.envelopes import artifact
@@ -15,12 +16,14 @@ from stigmergy.testing.solo import Trial, trial
 from stigmergy.testing.streams import line
 
 __all__ = [
+    "Asked",
     "Effect",
     "NetworkRefused",
     "SoloContext",
     "Trial",
     "VirtualClock",
     "artifact",
+    "asked",
     "assert_idle",
     "assert_lineage",
     "assert_not_published",
