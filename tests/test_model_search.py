@@ -18,11 +18,17 @@ import pytest
 from examples.model_search import artifacts
 from examples.model_search.__main__ import main, search
 from examples.model_search.agents import seed_of, team
-from examples.model_search.data import load
+from examples.model_search.asking import Proposal
+from examples.model_search.data import Dataset, load
 from examples.model_search.frontier import Waiting, choose
+from examples.model_search.planning import Situation, plan
+from examples.model_search.profile import profile
 
 from stigmergy import Blackboard, Tally, View, Vote, WorkDiscovery, read, replay
+from stigmergy.agents.models.model import Request
+from stigmergy.agents.models.scripted import Scripted
 from stigmergy.blackboard.events import Opened
+from stigmergy.testing import asked, outputs
 from tests.readme import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore:::sklearn")  # a pipeline that converges badly gets a bad score
@@ -274,7 +280,7 @@ def test_twenty_kills_at_random_moments_leave_the_same_artifacts(prices: Done, b
 def test_a_store_goes_on_only_with_the_same_search(prices: Done, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [str(prices.csv), "--target", "price", "--budget", "9", "--out", str(prices.csv.parent / "other")]
     assert main([*arguments, "--store", str(prices.store)]) == 2
-    assert "another --seed or --budget" in capsys.readouterr().err
+    assert "another --seed, --budget or --model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4))), ids=str)
@@ -292,6 +298,74 @@ def test_the_choice_of_candidates_does_not_depend_on_their_order(order: tuple[in
         (12, "the same pipeline is tried already"),
         (14, "the budget is spent"),
     }
+
+
+# -- with a model as the analyst --------------------------------------------------------------------------------------
+
+
+def planner(data: Dataset) -> Scripted:
+    """A model that proposes what the rules would plan, and at first a parameter that does not exist."""
+    measured, first = profile(data), True
+
+    def answer(request: Request) -> str:
+        nonlocal first
+        (work,) = asked(request, WorkDiscovery).inputs
+        assert isinstance(work, WorkDiscovery)
+        about = artifacts.About.model_validate(work.metadata)
+        specs = plan(str(work.work_id).partition(":")[0], Situation(measured, about.spec, about.other))
+        wrong, first = first, False
+        text = outputs(Proposal(plan=f"{len(specs)} ideas", pipelines=specs))
+        return text.replace("min_samples_leaf", "depth") if wrong else text
+
+    return Scripted(answer, name="planner")
+
+
+@pytest.mark.parametrize(("kind", "target"), [("prices", "price"), ("classes", "fraud")])
+def test_a_model_that_plans_as_the_rules_do_finds_the_same(
+    kind: str, target: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    done: Done = request.getfixturevalue(kind)
+    data = load(str(done.csv), target, 0, tmp_path)
+    model = planner(data)
+    asyncio.run(search(data, tmp_path, tmp_path / "run.db", BUDGET, model, "1.00"))
+    for file in ("leaderboard.txt", "discoveries.svg"):
+        assert (tmp_path / file).read_text() == (done.out / file).read_text()
+    again = [request.messages[-1].text for request in model.asked]
+    assert any("the parameters of forest are min_samples_leaf, max_features" in text for text in again)
+    assert "forest: min_samples_leaf from 1 to 50; max_features from 0.2 to 1" in model.asked[0].messages[0].text
+    with read(tmp_path / "run.db", (*TYPES, Proposal)) as view:
+        proposals = view.artifacts(Proposal)
+        assert {p.producer for p in proposals} == {"analyst"}
+        assert {c.producer for c in view.artifacts(artifacts.Candidate)} == {"drafter"}
+    found = replay(tmp_path / "run.db", team(data, tmp_path / "pipelines", BUDGET, model=model, cost="1.00"))
+    assert found.ok, str(found)
+
+
+BAD_IDEAS = [
+    (artifacts.Spec(family="logistic", params={"C": 1.0}), "logistic is not for numbers"),
+    (artifacts.Spec(family="forest", params={"min_samples_leaf": 1, "max_features": 0.5}, balanced=True), "balanced"),
+]
+
+
+def test_what_cannot_be_tried_on_these_data_is_left_out_and_said(prices: Done, tmp_path: Path) -> None:
+    data = load(str(prices.csv), "price", 0, tmp_path)
+    good = artifacts.Spec(family="ridge", params={"alpha": 9})
+    ideas = Proposal(plan="Try", pipelines=[*(spec for spec, _ in BAD_IDEAS), good])
+    asyncio.run(search(data, tmp_path, tmp_path / "run.db", 1, Scripted(lambda _: outputs(ideas)), "1.00"))
+    with read(tmp_path / "run.db", TYPES) as view:
+        (tried,) = view.artifacts(artifacts.FittedPipeline).payloads
+        assert tried.candidate.spec == good.model_copy(update={"params": {"alpha": 10.0}})
+        said = view.artifacts(artifacts.Plan).payloads[-1].plan
+    for _, why in BAD_IDEAS:
+        assert why in said
+
+
+def test_an_amount_that_is_none_is_said_in_one_line(
+    prices: Done, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(prices.csv), "--target", "price", "--out", str(tmp_path), "--model", "openai/x"]
+    assert main([*arguments, "--cost", "much"]) == 2
+    assert "it is exact money" in capsys.readouterr().err
 
 
 # -- bad tables -------------------------------------------------------------------------------------------------------

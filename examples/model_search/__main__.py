@@ -15,6 +15,8 @@ from examples.model_search.data import BUNDLED, DataError, Dataset, load
 from examples.model_search.report import best_of, leaderboard, leaderboard_text, write_best
 from examples.model_search.story import story_of, story_svg, story_text
 from stigmergy import Blackboard, StigmergyError
+from stigmergy.agents.models.litellm import LiteLLM
+from stigmergy.agents.models.model import Model
 from stigmergy.blackboard.errors import KeyReused
 
 FILES = {
@@ -33,11 +35,16 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, default=Path("model_search_out"), help="folder for what is found")
     made.add_argument("--store", type=Path, help="board file (.db); the same command goes on where it was stopped")
     made.add_argument("--budget", type=int, default=30, help="how many pipelines may be tried (default 30)")
+    made.add_argument("--model", default="", help="a language model as the analyst, as in openai/gpt-4.1")
+    made.add_argument("--base-url", default="", help="of your own server, which speaks the OpenAI chat API")
+    made.add_argument("--cost", default="1.00", help="dollars that the model may take (default 1.00)")
     made.add_argument("--seed", type=int, default=0, help="of the folds, the held-out rows and the models")
     return made
 
 
-async def search(data: Dataset, out: Path, store: Path | None, budget: int) -> str:
+async def search(
+    data: Dataset, out: Path, store: Path | None, budget: int, model: Model | None = None, cost: str | None = None
+) -> str:
     """Run the search to its end, or go on with it, and write what it found into the folder.
 
     Returns:
@@ -46,16 +53,23 @@ async def search(data: Dataset, out: Path, store: Path | None, budget: int) -> s
     Raises:
         DataError: the store holds a search of something else.
     """
-    async with Blackboard(store, roster=team(data, out / "pipelines", budget, _tell)) as board:
+    roster = team(data, out / "pipelines", budget, _tell, model=model, cost=cost)
+    async with Blackboard(store, roster=roster) as board:
         try:
-            await board.publish(seed_of(data, budget), key="search")
+            await board.publish(seed_of(data, budget, model.name if model else ""), key="search")
         except KeyReused:
             raise DataError(
-                f"{store}: this is a search of other data, or with another --seed or --budget. Use another --store."
+                f"{store}: this is a search of other data, or with another --seed, --budget or --model. "
+                "Use another --store."
             ) from None
         report = await board.run_until_idle()
         report.raise_for_failures()
         return "\n\n".join(["", str(report), *_results(board, data, out)])
+
+
+def asked_model(name: str, base_url: str) -> Model | None:
+    """The model of this name, if one is named; a server of one's own has no price."""
+    return LiteLLM(name, api_base=base_url or None, allow_unpriced=bool(base_url)) if name else None
 
 
 def _results(board: Blackboard, data: Dataset, out: Path) -> list[str]:
@@ -93,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{data.name}: {rows}, target {data.columns.target!r} ({kind})")
         for name, why in data.ignored.items():
             print(f"  not used: {name} ({why})")
-        print(asyncio.run(search(data, options.out, options.store, options.budget)), flush=True)
+        model = asked_model(options.model, options.base_url)
+        cost = options.cost if model else None
+        print(asyncio.run(search(data, options.out, options.store, options.budget, model, cost)), flush=True)
     except (DataError, StigmergyError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

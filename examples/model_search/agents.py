@@ -1,7 +1,8 @@
 """Who works on the search: agents of three phases that meet only on the board, three voters, and the frontier.
 
 Every body is deterministic: what it publishes follows from its inputs, the data and the seed, and from nothing else.
-That is why a search that was killed ends with the same artifacts as one that was not.
+That is why a search that was killed ends with the same artifacts as one that was not. A language model as its analyst
+is asked once, and then its replies are on record.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from examples.model_search.artifacts import (
     Spec,
     Verdict,
 )
+from examples.model_search.asking import add_analyst
 from examples.model_search.data import Dataset
 from examples.model_search.frontier import Frontier
 from examples.model_search.pipelines import DUMMY, plain_linear
@@ -33,22 +35,32 @@ from examples.model_search.validate import (
     by_held_out,
     scored_folds,
 )
-from stigmergy import Artifact, Consensus, Roster, Tally, Vote, WorkDiscovery
+from stigmergy import Artifact, Consensus, Limits, Roster, Tally, Vote, WorkDiscovery
+from stigmergy.agents.models.model import Model
 
 CONCURRENCY = 2
 Method = Callable[[Dataset, Spec, Spec], Opinion]
 
 
-def team(data: Dataset, folder: Path, budget: int, tell: Callable[[Verdict], None] = lambda _: None) -> Roster:
+def team(
+    data: Dataset, folder: Path, budget: int, tell: Callable[[Verdict], None] = lambda _: None, *,
+    model: Model | None = None, cost: str | None = None,
+) -> Roster:  # fmt: skip
     """The agents of a search.
 
     Args:
         folder: where pipeline files are written.
         budget: how many pipelines may be tried.
         tell: called with every verdict, for people who wait; it may be called again after a crash.
+        model: takes the place of the analyst; None = what to try is planned by rules.
+        cost: dollars that it may take.
     """
-    roster = Roster(concurrency=CONCURRENCY)
-    _analysis(roster, data)
+    roster = Roster(concurrency=CONCURRENCY, model=model, limits=Limits(cost=cost))
+    _profiling(roster, data)
+    if model is None:
+        _planning(roster, data)
+    else:
+        add_analyst(roster, data.columns.classify)
     _implementation(roster, data, folder)
     _voting(roster, data)
     _validation(roster, data, tell)
@@ -56,18 +68,19 @@ def team(data: Dataset, folder: Path, budget: int, tell: Callable[[Verdict], Non
     return roster
 
 
-def seed_of(data: Dataset, budget: int) -> WorkDiscovery:
+def seed_of(data: Dataset, budget: int, model: str = "") -> WorkDiscovery:
     """The one piece of work that a user publishes. A store goes on only with the same."""
     return WorkDiscovery(
         description=f"Find a pipeline that predicts {data.columns.target!r} of {data.name}",
         phase="analysis",
         done_definition="Nothing promising is left to try, or the budget is spent",
         work_id="search",
-        metadata={"data": data.digest, "seed": data.columns.seed, "budget": budget},
+        metadata={"data": data.digest, "seed": data.columns.seed, "budget": budget}
+        | ({"analyst": model} if model else {}),
     )
 
 
-def _analysis(roster: Roster, data: Dataset) -> None:
+def _profiling(roster: Roster, data: Dataset) -> None:
     def profiler(work: WorkDiscovery) -> list[DatasetProfile | WorkDiscovery | Plan]:
         measured, plain = profile(data), plain_linear(data.columns.classify)
         about = About(spec=plain, reference=plain, other=plain, promise=_mean(scored_folds(data, plain).test))
@@ -76,6 +89,15 @@ def _analysis(roster: Roster, data: Dataset) -> None:
         text = f"{len(found)} things to investigate"
         return [measured, *found, Plan(because=str(work.work_id), plan=text, candidates=[])]
 
+    (
+        roster.agent("profiler").phase("analysis").description("Profiles the data and says what to investigate")
+        .consumes(WorkDiscovery, where={"phase": "analysis"}, producer="outside")
+        .publishes(DatasetProfile, WorkDiscovery, Plan)
+        .body(profiler)
+    )  # fmt: skip
+
+
+def _planning(roster: Roster, data: Dataset) -> None:
     def analyst(work: WorkDiscovery) -> list[Candidate | Plan]:
         because, about = str(work.work_id), About.model_validate(work.metadata)
         specs = plan(because.partition(":")[0], Situation(profile(data), about.spec, about.other))
@@ -89,12 +111,6 @@ def _analysis(roster: Roster, data: Dataset) -> None:
         # The frontier opens a round when the last plan is there, so the plan stands behind its candidates.
         return [*candidates, Plan(because=because, plan=text, candidates=[spec.digest for spec in specs])]
 
-    (
-        roster.agent("profiler").phase("analysis").description("Profiles the data and says what to investigate")
-        .consumes(WorkDiscovery, where={"phase": "analysis"}, producer="outside")
-        .publishes(DatasetProfile, WorkDiscovery, Plan)
-        .body(profiler)
-    )  # fmt: skip
     (
         roster.agent("analyst").phase("analysis").description("Plans which pipelines to try because of a discovery")
         .consumes(WorkDiscovery, where={"phase": "analysis"}, producer=("profiler", "judge"))
