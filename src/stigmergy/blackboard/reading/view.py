@@ -240,6 +240,7 @@ class View:
         return why_not(Question(
             agent if isinstance(agent, str) else agent.name, cast("Published", event), source.reader, _until(source),
             folded.state, source.agents, source.types, source.limits or Limits(), source.name, admitting,
+            frozenset(name for c in source.components for name in c.reserve.values()),
         ))  # fmt: skip
 
     def dead_letters(self, *ids: int | str) -> tuple[DeadLetter, ...]:

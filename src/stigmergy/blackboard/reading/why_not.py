@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.component import Deny, Hold
+from stigmergy.blackboard.core.decider import PAUSED
 from stigmergy.blackboard.core.decision import request_of
 from stigmergy.blackboard.core.fingerprints import key_name
 from stigmergy.blackboard.core.observers import Observers
@@ -30,7 +31,7 @@ from stigmergy.blackboard.text import number, seconds, short, when
 Kind = Literal[
     "completed", "failed", "ended", "running", "ready", "full", "retry", "held", "blocked", "closed", "budget",
     "suspect", "absent", "late", "waiting", "expired", "withdrawn", "self_trigger", "type", "reviewer", "producer",
-    "tags", "visibility", "equality", "predicate", "raises", "key", "redefined", "unknown",
+    "tags", "visibility", "equality", "predicate", "raises", "key", "redefined", "unknown", "reserve", "edited",
 ]  # fmt: skip
 
 
@@ -90,6 +91,7 @@ class Question:
         specs: the definitions, if they are at hand.
         state: the fold of the log up to `until`.
         observers: the components that say what may start, if they are at hand, with their states at that position.
+        reserve: the agents that get only what components hand over to them.
     """
 
     agent: str
@@ -102,6 +104,7 @@ class Question:
     limits: Limits
     name: str
     observers: Observers
+    reserve: frozenset[str]
 
     def following(self, cause: int) -> list[Event]:
         """The events with that cause, in log order."""
@@ -151,11 +154,11 @@ def _activation(q: Question, follows: list[Event]) -> ev.Activated | None:
         later = (e for e in q.of_kind("Activated", placed.seq) if isinstance(e, ev.Activated))
         found = next((e for e in later if e.agent == q.agent and id in e.inputs), None)
     while found is not None:
-        again = (e for e in q.following(found.inputs[-1]) if isinstance(e, ev.Activated))
-        repeated = next((e for e in again if e.redriven == found.seq), None)
-        if repeated is None:
+        redriven = next((e for e in q.following(found.seq) if isinstance(e, ev.Redriven)), None)
+        if redriven is None:
             break
-        found = repeated
+        later = (e for e in q.of_kind("Activated", redriven.seq) if isinstance(e, ev.Activated))
+        found = next(e for e in later if e.redriven == redriven.cause)
     return found
 
 
@@ -192,6 +195,8 @@ def _open(q: Question, a: Activation, name: str, subscription: str) -> Hindrance
     if a.status == "retrying":
         return found("retry", f"failed {number(a.attempts, 'time')} and runs again at {when(a.due or a.at)}")
     run = q.state.run(a.run)
+    if run.closed == PAUSED:
+        return found("closed", f"is parked, paused: {run.detail}")
     if run.closed:
         reason = f"{run.closed}: {run.detail}" if run.detail else run.closed
         return found("closed", f"is parked: run {a.run!r} is closed ({reason})")
@@ -293,6 +298,12 @@ def _withheld(q: Question, follows: list[Event]) -> list[Hindrance]:
     withdrawn = next((e for e in follows if isinstance(e, ev.Withdrawn)), None)
     if withdrawn is not None:
         return [Hindrance("withdrawn", f"it was withdrawn by {withdrawn.by}: {withdrawn.reason}")]
+    if q.artifact.replaces:
+        return [
+            Hindrance(
+                "edited", f"it stands in for {q.artifact.replaces} in what was tried again, and is for that alone"
+            )
+        ]
     skipped = [*q.artifact.self_skipped, *(n for e in follows if isinstance(e, ev.Released) for n in e.self_skipped)]
     if q.agent in skipped:
         return [Hindrance("self_trigger", "it published the artifact itself, and self_trigger is off")]
@@ -315,6 +326,8 @@ def _refused(q: Question) -> list[Hindrance]:
         again = f"stigmergy why-not {shlex.quote(q.name)} {q.agent} {q.artifact.seq} FILE"
         text = "what it tests is not on the log, and its definition is not at hand"
         return [Hindrance("unknown", text if q.specs else f"{text}. Ask with the file that defines it: {again}")]
+    if q.agent in q.reserve:
+        return [Hindrance("reserve", "it is in reserve, and gets only what a component hands over to it")]
     asked = takers(spec)
     of_type = [t for t in asked if t.slot.type_name == q.artifact.type]
     if not of_type:

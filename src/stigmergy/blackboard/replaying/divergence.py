@@ -61,7 +61,7 @@ class Scene:
         artifact: the event and the payload of an artifact.
         components: the names of all components.
         redefined: who is defined otherwise than was recorded.
-        refused: why what was claimed cannot be claimed.
+        refused: why what was claimed cannot be claimed, or the effect that began cannot begin.
     """
 
     index: Index
@@ -158,6 +158,9 @@ def _lost(offer: Offer, scene: Scene) -> Explanation:
     if known is None:
         return None
     event, payload = known
+    name = subscription.rpartition("/")[0]
+    if name in scene.index.agents and scene.index.agents[name].in_reserve:
+        return "component", f"{subscription} took {event.type}@{id}; now {name} is in reserve, and is offered nothing"
     places = [p for p in _places(subscription, scene) if p.slot.type_name == event.type]
     if not places:
         return "roster", f"{subscription} took {event.type}@{id}; it consumes no {event.type} now"
@@ -282,6 +285,8 @@ def _course(
     """How attempts start and fail."""
     if isinstance(was, ev.Claimed) and scene.refused:
         return ("limit" if scene.refused.startswith("limit: ") else "claim"), scene.refused.removeprefix("limit: ")
+    if isinstance(was, ev.Calling) and scene.refused:
+        return ("limit" if scene.refused.startswith("limits ") else "component"), scene.refused
     for event in (was, now):
         match event:
             case ev.Failed(kind="timeout") if not (isinstance(was, ev.Failed) and isinstance(now, ev.Failed)):

@@ -168,7 +168,7 @@ class Redecider(Decider):
         self.agenda = Unordered()
         self._asked: Sequence[int] = ()
         self.refused = ""
-        """Why the activation that was claimed then cannot be claimed now."""
+        """Why the activation that was claimed then cannot be claimed now, or its effect not begin."""
 
     def again(self, recorded: Sequence[Event], drafts: Sequence[Draft]) -> list[Event]:
         """The events that follow now from the intention behind a recorded decision.
@@ -196,10 +196,7 @@ class Redecider(Decider):
             case ev.Published():
                 return self.publish(drafts, now, self.origin_of(first.cause))
             case ev.Calling():
-                a = state.activations[first.cause]
-                event = ev.Calling(key=first.key, name=first.name, digest=first.digest, cost=first.cost,
-                                   tokens=first.tokens, until=first.until, unpriced=first.unpriced)  # fmt: skip
-                return self.calling(a.id, a.fence, event, now)[0]
+                return self._call_again(first, now)
             case ev.Called(outcome="cancelled"):  # booked with the end of its activation, which follows
                 return self.again(recorded[1:], drafts)
             case ev.Called():
@@ -308,6 +305,14 @@ class Redecider(Decider):
             if not self.observers.admitting or self._admitted(a):
                 return id
         return None
+
+    def _call_again(self, first: ev.Calling, now: float) -> list[Event]:
+        a = self.state.activations[first.cause]
+        event = ev.Calling(key=first.key, name=first.name, digest=first.digest, cost=first.cost, tokens=first.tokens,
+                           until=first.until, unpriced=first.unpriced)  # fmt: skip
+        events, refusal = self.calling(a.id, a.fence, event, now)
+        self.refused = refusal.reason if isinstance(refusal, cp.Hold) else str(refusal or "")
+        return events
 
     # -- failures -------------------------------------------------------------------------------------------------
 
