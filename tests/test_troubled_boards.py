@@ -1,14 +1,20 @@
 """Boards that people, models, components and budgets had a hand in are replayed, rewound and played like any other."""
 
+import asyncio
 from collections.abc import Callable
+from io import StringIO
 from typing import Any
 
 import pytest
 
-from stigmergy import Blackboard, Roster, View, replay
-from stigmergy.testing import VirtualClock
-from tests.boards import A, Boards
-from tests.troubled_boards import STORIES, Story, model
+from stigmergy import Blackboard, HumanAnswer, HumanQuestion, Questions, Roster, View, replay
+from stigmergy.blackboard.events import Calling
+from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.seeds import read_seeds, write_stream
+from stigmergy.testing import VirtualClock, line, play
+from stigmergy.testing.streams import as_file, shuffled, steps
+from tests.boards import A, B, Boards, C, numbers
+from tests.troubled_boards import STORIES, Story, counted, model
 
 pytestmark = pytest.mark.anyio
 
@@ -92,3 +98,97 @@ async def test_every_view_of_every_moment_is_what_was_shown_then(new_board: Boar
         assert now.keys() == views.keys()
         for name, view in views.items():
             assert now[name] == view, f"{name} at {position}"
+
+
+# -- streams -----------------------------------------------------------------------------------------------------------
+
+
+def recording(view: View) -> list[str]:
+    out = StringIO()
+    write_stream(view, out)
+    return out.getvalue().splitlines()
+
+
+def from_agents(view: View, team: Roster, *, times: bool) -> list[tuple[object, ...]]:
+    """What came from outside and from agents."""
+    names = {"outside", *(agent.name for agent in team.agents)}
+    return sorted(
+        (a.type_name, a.payload.model_dump_json(), a.producer, a.priority, a.at if times else 0.0)
+        for a in view.artifacts() if a.producer in names
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("shuffle", [None, 1, 2, 3])
+def test_with_every_agent_muted_the_same_comes_of_the_exported_run(
+    new_board: Boards, story: Story, shuffle: int | None
+) -> None:
+    source = Blackboard(roster=story.team(), clock=VirtualClock(), model=model())
+    asyncio.run(told_on(source, story))
+    again = new_board(story.team(), clock=VirtualClock(), model=model())
+    play(again, recording(source), mute=again.agents, shuffle=shuffle)
+    times = shuffle is None
+    assert from_agents(again, again, times=times) == from_agents(source, source, times=times)
+    assert not any(isinstance(event, Calling) for event in again.events())
+    found = replay(again, story.team())
+    assert found.ok, str(found)
+
+
+async def told_on(board: Blackboard, story: Story) -> None:
+    await story.happens(board, lambda: None)
+
+
+def answers(view: View) -> list[tuple[str, object, str]]:
+    """What was asked and answered, and by whom."""
+    what = {a.id: a.payload.what for a in view.artifacts(HumanQuestion)}
+    return [(what[a.question], a.value, a.by) for a in view.artifacts(HumanAnswer).payloads]
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_live_agent_that_asks_gets_the_answer_that_was_recorded(new_board: Boards, before: int) -> None:
+    story = STORIES["question"]
+    source = Blackboard(roster=story.team(), clock=VirtualClock())
+    asyncio.run(told_on(source, story))
+    again = new_board(story.team(), clock=VirtualClock())
+    in_front = [line(C(n=n)) for n in range(before)]  # so that the same is asked under another id
+    report = play(again, [*recording(source)[:1], *in_front, *recording(source)[1:]])
+    assert report.ok
+    assert answers(again) == answers(source)
+    assert len(answers(again)) == 3
+    assert numbers(again, B) == numbers(source, B) == [1, 3]
+    if not before:
+        strict = new_board(story.team(), clock=VirtualClock(), model=model())
+        play(strict, recording(source), strict=True)
+
+
+def test_an_answer_to_what_nobody_asks_here_is_left_out(new_board: Boards) -> None:
+    story = STORIES["question"]
+    source = Blackboard(roster=story.team(), clock=VirtualClock())
+    asyncio.run(told_on(source, story))
+    silent = Roster(components=[Questions()])
+
+    @silent.agent
+    async def deploy(a: A) -> B:
+        return B(n=a.n)
+
+    silent.agent("counter").consumes(B).publishes(C).body(counted)
+    again = new_board(silent, clock=VirtualClock())
+    play(again, recording(source))
+    assert (numbers(again, B), answers(again)) == ([1, 2, 3], [])
+
+
+def test_a_shuffle_puts_answers_after_questions_and_keeps_the_order_of_an_activation() -> None:
+    lines = [
+        line(A(n=1), id=1),
+        line(HumanQuestion(what="1?"), producer="ask", cause=2, id=3, inputs=[1]),
+        line(HumanAnswer(question=3, value=True, by="person"), producer="person", cause=0, id=4),
+        line(B(n=1), producer="ask", cause=2, id=5, inputs=[1], at=1),
+    ]
+    types = TypeTable()
+    for kind in (A, B, HumanQuestion, HumanAnswer):
+        types.add(kind)
+    orders = set()
+    with as_file(lines, types) as (path, name):
+        for seed in range(40):
+            steps_ = shuffled(steps(read_seeds(path, types, name=name).all()), seed)
+            orders.add(tuple(s.seeds[0].id for s in steps_))
+    assert orders == {(1, 3, 4, 5), (1, 3, 5, 4)}

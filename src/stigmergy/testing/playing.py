@@ -3,15 +3,17 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from itertools import islice
 
 from stigmergy.agents.agent import Agent
-from stigmergy.blackboard.core.decision import OUTSIDE, Draft, Origin
+from stigmergy.blackboard.core.decision import OUTSIDE, PERSON, Draft, Origin
 from stigmergy.blackboard.definitions import AgentSpec
 from stigmergy.blackboard.errors import DefinitionError, SeedError, StigmergyError
 from stigmergy.blackboard.events import Activated, Published
 from stigmergy.blackboard.payloads.types import type_of
+from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
 from stigmergy.blackboard.reading.report import Report
 from stigmergy.blackboard.reading.view import View
 from stigmergy.blackboard.shell.job import Job, Worker
@@ -37,7 +39,8 @@ def play(
 
     Lines without `producer` are published. Lines with one are recorded outputs: those of muted agents are published in
     their place, at their recorded times and as following from what happens here on the same inputs; the others are
-    what the agents are to answer themselves, and are skipped, or compared.
+    what the agents are to answer themselves, and are skipped, or compared. What a person answered is answered again if
+    the same is asked here.
 
     Args:
         stream: a `.jsonl` or `.json` file, or lines as text, objects or payloads.
@@ -147,6 +150,8 @@ class Feed:
         self._places = Places()
         self._given: dict[tuple[int, str], int] = {}
         """Activation here and type -> how many of its outputs have their place."""
+        self._asked: dict[int, tuple[str, str]] = {}
+        """Recorded question -> who asked, and what."""
         self.failed: Exception | None = None
 
     def __call__(self, asleep: bool) -> bool:
@@ -166,9 +171,12 @@ class Feed:
         owner, due = self._owner, self._start + step.at
         timer = owner.decider.timers.next()
         if due <= owner.clock.now():
-            if step.producer:
+            if step.producer == PERSON.producer:
+                self._answer(step)
+            elif step.producer:
                 return self._recorded(step, asleep=asleep)
-            self._from_outside()
+            else:
+                self._from_outside()
         elif not asleep and self._at_idle():
             return True
         elif timer is not None and timer.due <= due:
@@ -187,7 +195,10 @@ class Feed:
     def _peek(self) -> Step | None:
         """The next step that anything follows from; what live agents answered then only counts where others follow."""
         while self._next is None and (step := next(self._steps, None)) is not None:
-            live = step.producer and step.producer not in self._muted
+            for seed in step.seeds:
+                if isinstance(seed.payload, HumanQuestion) and seed.id is not None:
+                    self._asked[seed.id] = (step.producer, seed.payload.what)
+            live = step.producer and step.producer != PERSON.producer and step.producer not in self._muted
             if live and self._comparison is not None:
                 self._comparison.expect(step)
             if not live or self._muted:
@@ -202,6 +213,20 @@ class Feed:
                 return
             self._next = None
             self._publish(step.seeds, OUTSIDE, self._board._run, [step.seeds[0].key])
+
+    def _answer(self, step: Step) -> None:
+        """Answer what a person answered; an edit is for a dead letter of then, and answers what nobody asks here."""
+        self._next = None
+        for seed in step.seeds:
+            if not isinstance(seed.payload, HumanAnswer):
+                continue
+            who, what = self._asked.pop(seed.payload.question, ("", ""))
+            for question in self._board.artifacts(HumanQuestion, where={"what": what}, producer=who):
+                key = answer_key(question.id)
+                if self._owner.past.key(question.run, key) is None:
+                    said = replace(seed, payload=seed.payload.model_copy(update={"question": question.id}))
+                    self._publish([said], PERSON, question.run, [key])
+                    break
 
     def _recorded(self, step: Step, *, asleep: bool) -> bool:
         """Publish what a muted agent published; of a live agent's output, note which one of today takes its place."""
@@ -292,7 +317,7 @@ class Comparison:
     def __init__(self, view: View, name: str, muted: frozenset[str]) -> None:
         self._view = view
         self._name = name
-        self._muted = muted
+        self._left_out = muted | {OUTSIDE.producer, PERSON.producer}
         self._seen = view.last
         self._missing: dict[_Key, list[str]] = {}
         self._new: dict[_Key, list[int]] = {}
@@ -316,7 +341,7 @@ class Comparison:
     def _catch_up(self) -> None:
         for event in self._view.events(self._seen):
             self._seen = event.seq
-            if isinstance(event, Published) and event.producer != "outside" and event.producer not in self._muted:
+            if isinstance(event, Published) and event.producer not in self._left_out:
                 key = _key(event.producer, event.type, event.payload)
                 if not _cancelled(self._missing, key):
                     self._new.setdefault(key, []).append(event.seq)

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from stigmergy.blackboard.errors import SeedError
 from stigmergy.blackboard.events import Priority
 from stigmergy.blackboard.payloads.types import TypeTable, type_of
+from stigmergy.blackboard.question import HumanAnswer
 from stigmergy.seeds import Seed
 
 Line = str | Mapping[str, object] | BaseModel
@@ -140,17 +141,23 @@ class _Held:
 def shuffled(source: Iterable[Step], seed: int) -> Iterator[Step]:
     """The steps in another order that could have been: nothing comes before what it follows from.
 
-    What an activation published stays after what it consumed, and work after the work that it names. The steps change
-    places and the times stay, so that they never go back. The same seed gives the same order.
+    What an activation published stays after what it consumed and in its order, an answer after its question, and work
+    after the work that it names. The steps change places and the times stay, so that they never go back. The same seed
+    gives the same order.
     """
     random = Random(seed)  # noqa: S311  not for secrets
     rest = iter(source)
     held: list[_Held] = []
     times: deque[float] = deque()
     coming: set[object] = set()
+    latest: dict[int, int] = {}
+    """Activation -> the last that is to come of what it published."""
     while True:
         for step in islice(rest, WINDOW - len(held)):
             makes, needs = _made_and_needed(step)
+            if step.cause and step.seeds[0].id is not None:
+                needs.add(latest.get(step.cause))
+                latest[step.cause] = step.seeds[0].id
             held.append(_Held(step, makes, frozenset(needs & coming)))
             times.append(step.at)
             coming |= makes
@@ -161,6 +168,8 @@ def shuffled(source: Iterable[Step], seed: int) -> Iterator[Step]:
         place = next(i for i in places if not held[i].needs & coming)
         taken = held.pop(place)
         coming -= taken.makes
+        if taken.step.cause and latest.get(taken.step.cause) in taken.makes:
+            del latest[taken.step.cause]
         yield replace(taken.step, at=times.popleft())
 
 
@@ -169,6 +178,8 @@ def _made_and_needed(step: Step) -> tuple[frozenset[object], set[object]]:
     makes: set[object] = {seed.id for seed in step.seeds if seed.id is not None}
     needs: set[object] = {input for seed in step.seeds for input in seed.inputs}  # noqa: A001
     for seed in step.seeds:
+        if isinstance(seed.payload, HumanAnswer):
+            needs.add(seed.payload.question)
         kind = type_of(type(seed.payload))
         if kind.has_work:
             makes.add(("work", getattr(seed.payload, "work_id")))  # noqa: B009  whatever the model declares

@@ -16,7 +16,7 @@ from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.core.agenda import Agenda
 from stigmergy.blackboard.core.decider import PAUSED, Decider
-from stigmergy.blackboard.core.decision import OUTSIDE, PERSON, Draft
+from stigmergy.blackboard.core.decision import PERSON, Draft, Origin
 from stigmergy.blackboard.core.drafting import draft_of
 from stigmergy.blackboard.core.enrolment import Enrolment
 from stigmergy.blackboard.core.matching import Index
@@ -192,9 +192,9 @@ class Redecider(Decider):
                 retry = self.index.agents[a.agent].retry
                 return self.complete(a.id, a.fence, drafts, first.seconds, now, retry)
             case ev.Published(cause=0):
-                return self.publish(drafts, now, PERSON if first.system else OUTSIDE)
+                return self.publish(drafts, now, PERSON if first.system else Origin(first.producer))
             case ev.Published():
-                return self.publish(drafts, now, self.origin_of(first.cause))
+                return self.publish(drafts, now, self._origin_again(first))
             case ev.Calling():
                 return self._call_again(first, now)
             case ev.Called(outcome="cancelled"):  # booked with the end of its activation, which follows
@@ -305,6 +305,12 @@ class Redecider(Decider):
             if not self.observers.admitting or self._admitted(a):
                 return id
         return None
+
+    def _origin_again(self, first: Published) -> Origin:
+        if first.cause in self.state.activations:
+            return self.origin_of(first.cause)
+        # A test played it in the place of an agent that was muted, whose activation had ended by then.
+        return Origin(first.producer, first.cause, first.run, first.root, first.depth, first.ancestors)
 
     def _call_again(self, first: ev.Calling, now: float) -> list[Event]:
         a = self.state.activations[first.cause]
