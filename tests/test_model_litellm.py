@@ -327,7 +327,7 @@ async def test_a_key_in_the_environment_is_not_sent_to_a_local_server(monkeypatc
 async def test_a_key_is_in_no_error() -> None:
     error = await ask(fail(401, "Incorrect API key provided: sk-given."), api_key="sk-given")
     assert "sk-given" not in str(error)
-    assert "***" in str(error)
+    assert "[hidden]" in str(error)
 
 
 @pytest.mark.parametrize("name", ["nonsense/model", "nonsense"])

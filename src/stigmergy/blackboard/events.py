@@ -17,6 +17,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
+from stigmergy.blackboard.redaction import redacted
+
 Priority = Literal["low", "medium", "high", "critical"]
 Outcome = Literal["dead_letter", "cancelled", "skipped", "blocker_failed"]
 Reason = Literal["idle", "goal", "budget", "cancelled", "waiting", "deadlock", "component_failed", "broken", "timeout"]
@@ -48,12 +50,16 @@ class Event:
 
 
 def storable(text: str) -> str:
-    """What users' code says, without half surrogate pairs, as some file names have them: they cannot be stored."""
+    """What users' code says, without secrets, and without half surrogate pairs, which some file names have: they cannot
+    be stored."""
+    text = redacted(text)
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 _MESSAGE = 4_000
 """Characters of an error's message that are recorded."""
+_LOOKED_AT = 2 * _MESSAGE
+"""Characters in which secrets are looked for, so that none is cut in two before."""
 
 
 @dataclass(slots=True)
@@ -82,7 +88,7 @@ class ErrorInfo:
         except BaseException as broken:  # noqa: BLE001  what cannot say its message is still to be recorded
             message = f"its message cannot be read ({type(broken).__name__})"
         if len(message) > _MESSAGE:
-            message = f"{message[:_MESSAGE]}… ({len(message):,} characters)"
+            message = f"{redacted(message[:_LOOKED_AT])[:_MESSAGE]}… ({len(message):,} characters)"
         return cls(type(error).__name__, message, traceback)
 
 

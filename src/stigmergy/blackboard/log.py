@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from stigmergy.blackboard.events import Ended, Event, Faulted, Opened
+from stigmergy.blackboard.redaction import redacted
 
 LOGGER = logging.getLogger("stigmergy")
 LOGGER.addHandler(logging.NullHandler())
@@ -17,9 +18,10 @@ LOUD: frozenset[type[Event]] = frozenset((Opened, Ended, Faulted))
 
 
 def say(level: int, message: str, **facts: object) -> None:
-    """Log a line with its facts, if anybody listens."""
+    """Log a line with its facts, without secrets, if anybody listens."""
     if LOGGER.isEnabledFor(level) and _heard():
-        _structured().log(level, message, **facts)
+        shown = {name: redacted(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
+        _structured().log(level, message, **shown)
 
 
 def say_event(event: Event, board: str) -> None:

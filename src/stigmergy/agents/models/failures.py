@@ -20,6 +20,7 @@ from stigmergy.agents.models.errors import (
     ProviderFailed,
     RateLimited,
 )
+from stigmergy.blackboard.redaction import redacted
 
 _TIMEOUTS = {"TimeoutError", "TimeoutException", "APITimeoutError", "Timeout"}
 _CONNECTIONS = {"ConnectionError", "ConnectError", "NetworkError", "RemoteProtocolError", "ClientConnectionError"}
@@ -42,7 +43,7 @@ def translated(error: Exception, model: str, *, now: float) -> ModelError:
     if names & _TIMEOUTS:
         return ModelTimeout(f"{model}: no answer in time ({text})")
     if names & _CONNECTIONS:
-        root = " ".join(str(causes[-1]).split())[:200]
+        root = " ".join(redacted(str(causes[-1])).split())[:200]
         arrived = not names & _NEVER_ARRIVED
         what = "the connection broke" if arrived else "nobody answers there"
         return ModelUnreachable(f"{model}: {what} ({root})", charged=arrived)
@@ -83,7 +84,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _short(error: Exception) -> str:
-    line = " ".join(str(error).split())
+    line = " ".join(redacted(str(error)).split())
     bare = re.sub(r"^((litellm\.)?[\w ]*(Error|Exception|Timeout)( -|:) )+", "", line)
     return bare[:300] or type(error).__name__
 

@@ -23,6 +23,7 @@ from stigmergy.agents.models.failures import answered, translated
 from stigmergy.agents.models.model import Estimate, OnToken, Reply, Request, Usage
 from stigmergy.agents.models.price import Price, listed
 from stigmergy.blackboard.durations import Seconds, in_seconds
+from stigmergy.blackboard.redaction import keep_secret
 
 UNKNOWN_OUTPUT: Final = 4096
 """Tokens that a reply is expected to have at most when nobody says."""
@@ -70,6 +71,7 @@ class LiteLLM:
         # Local servers want no key, and the environment's is not for them.
         own_server = api_base is not None and model.startswith("openai/")
         self._key = _NO_KEY if api_key is None and own_server else api_key
+        keep_secret(api_key)
         self._timeout = in_seconds(timeout, f"LiteLLM({model!r}, timeout=…)")
         self._schemas = self._listed.schemas if schemas is None else schemas
         self._litellm: Any = None
@@ -108,6 +110,9 @@ class LiteLLM:
                 await anyio.to_thread.run_sync(_import_litellm, abandon_on_cancel=True)
             )
         sent = wire(request, self.name, schemas=self._schemas)
+        for name, value in os.environ.items():
+            if name.endswith("_API_KEY"):  # litellm takes one of them, and errors may quote it
+                keep_secret(value)
         try:
             async with asyncio.timeout(self._timeout):
                 answer = await self._ask(sent, on_token)
@@ -161,8 +166,6 @@ class LiteLLM:
             missing = self._litellm.validate_environment(self.name)["missing_keys"]
             if missing:
                 return BadKey(f"{self.name}: there is no key. Set {' and '.join(missing)}, or give api_key=.")
-        if self._key and self._key != _NO_KEY:
-            failure.args = (str(failure).replace(self._key, "***"),)
         return failure
 
 
