@@ -159,6 +159,7 @@ class Blackboard(TendedBoard):
             return report_of(
                 owner.folded.ledger, owner.folded.state, store=self._store.name, ref=ref_in(owner.reader),
                 limits=self.limits, subscriptions=owner.decider.index.subscriptions, reason=reason, detail=detail,
+                roster_changes=self._roster_changes,
             )  # fmt: skip
 
         return cast("Report", await self._during(verb))

@@ -1,6 +1,7 @@
 """How a board is opened, owned and given up."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,7 +20,7 @@ from stigmergy.blackboard.briefing import ContextProvider
 from stigmergy.blackboard.clock import Clock, SystemClock
 from stigmergy.blackboard.component import Component
 from stigmergy.blackboard.core.decider import DEFAULT_RUN, Decider
-from stigmergy.blackboard.core.enrolment import enrolments_of
+from stigmergy.blackboard.core.enrolment import RosterChange, enrolments_of, roster_changes
 from stigmergy.blackboard.core.fold import fold
 from stigmergy.blackboard.core.matching import Index
 from stigmergy.blackboard.core.observers import Observers
@@ -33,6 +34,7 @@ from stigmergy.blackboard.errors import (
     WrongLoop,
 )
 from stigmergy.blackboard.events import Published
+from stigmergy.blackboard.log import say
 from stigmergy.blackboard.payloads.types import TypeTable
 from stigmergy.blackboard.reading.artifacts import envelope
 from stigmergy.blackboard.reading.view import Source, View
@@ -86,6 +88,7 @@ class OpenBoard(Roster, View):
         self._reader: Reader | None = None
         self._owner: Owner | None = None
         self._closed = False
+        self._roster_changes: tuple[RosterChange, ...] = ()
         self._defined: tuple[tuple[Agent, AgentSpec, Means], ...] = ()
         self._changed = self._refold = True
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -208,15 +211,24 @@ class OpenBoard(Roster, View):
         owner = Owner(self._store, reader, decider, folded, past, worker, self._clock, self.concurrency)
         owner.watchers = self._watchers
         phase_of = getattr(self.context, "phase_of", None)
-        known = folded.state.fingerprints
+        known = {name: member.fingerprint for name, member in folded.state.members.items()}
         enrolments = enrolments_of(specs, self.components, known, phase_of, opening=opening)
         if opening:
+            self._roster_changes = roster_changes(folded.state, enrolments)
+            for change in self._roster_changes:
+                say(logging.WARNING if change.open else logging.INFO, "the roster has changed", board=self._store.name,
+                    who=change.name, change=change.change, what=str(change))  # fmt: skip
             owner.record(decider.open(VERSION, self._durability, WINDOW, self._clock.now(), enrolments))
         elif enrolments:
             owner.record(decider.enroll(enrolments, self._clock.now()))
         self._owner = owner
         self._defined = tuple((agent, agent.spec, agent.means) for agent in self.agents)
         self._changed = self._refold = False
+
+    @property
+    def roster_changes(self) -> tuple[RosterChange, ...]:
+        """What agents and components are otherwise than when the board was last run; known when it is open."""
+        return self._roster_changes
 
     def _envelope(self, event: Published) -> Artifact[Any]:
         return envelope(event, self._table.decode(event.type, event.version, event.payload))

@@ -310,7 +310,8 @@ def _go(
         seeds = [_checked(file, board, bare_type, Path(folder), quiet=quiet) for file in files]
         live = running and not quiet and on_terminal()
         with redirect_stdout(sys.stderr):  # what bodies print is no report
-            return in_a_loop(lambda: go(board, seeds, bare_type=bare_type, timeout=timeout, live=live, run=running))
+            return in_a_loop(lambda: go(board, seeds, bare_type=bare_type, timeout=timeout, live=live, run=running,
+                                         tell=not quiet))  # fmt: skip
 
 
 def _checked(file: str, board: Blackboard, bare_type: str | None, folder: Path, *, quiet: bool) -> Path:

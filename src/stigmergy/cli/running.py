@@ -31,7 +31,14 @@ _PATIENCE = 1.0
 
 
 async def go(
-    board: Blackboard, seeds: Sequence[Path], *, bare_type: str | None, timeout: float | None, live: bool, run: bool
+    board: Blackboard,
+    seeds: Sequence[Path],
+    *,
+    bare_type: str | None,
+    timeout: float | None,
+    live: bool,
+    run: bool,
+    tell: bool,
 ) -> Report | None:
     """Publish seeds and run until idle; whatever happens, the board is given up in good order.
 
@@ -41,6 +48,7 @@ async def go(
         timeout: seconds; None = none.
         live: show progress on stderr.
         run: False to publish only.
+        tell: say on stderr who takes part otherwise than when the board was last run.
     """
     _stop_on_signals()
     try:
@@ -49,6 +57,8 @@ async def go(
             return None
         if not seeds:
             await board.resume()
+        for change in board.roster_changes if tell else ():
+            sys.stderr.write(f"{change}\n")
         watching = asyncio.ensure_future(_watch(board, board.tokens())) if live else None
         try:
             return await board.run_until_idle(timeout=timeout)

@@ -16,7 +16,7 @@ from stigmergy.blackboard.events import Event, Faulted, Published
 from stigmergy.blackboard.stores.base import Reader, Snapshot
 from stigmergy.blackboard.stores.rows import decode
 
-CODE = "2"
+CODE = "3"
 """Changes whenever the meaning of a snapshot changes; an older snapshot is then not used."""
 UNBOOKED = 256
 """Events that the books may be behind."""

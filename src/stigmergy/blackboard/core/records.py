@@ -124,6 +124,16 @@ class Runs(dict[str, RunTotals]):
 
 
 @dataclass(slots=True)
+class Member:
+    """An agent or component as it took part last, in the `epoch`th opening; `shapes` by subscription."""
+
+    role: Literal["agent", "component"]
+    fingerprint: str
+    shapes: dict[str, str]
+    epoch: int
+
+
+@dataclass(slots=True)
 class Dump:
     """The state as plain data."""
 
@@ -142,7 +152,7 @@ class Dump:
     runs: list[RunTotals]
     seen: dict[str, int]
     shapes: dict[str, str]
-    fingerprints: dict[str, str]
+    members: dict[str, Member]
     faults: dict[str, dict[str, str]]
     absent: list[str]
     maybe_done: list[int]

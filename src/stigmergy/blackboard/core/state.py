@@ -19,6 +19,7 @@ from stigmergy.blackboard.core.records import (
     Alive,
     Dump,
     HeldArtifact,
+    Member,
     OpenCall,
     Runs,
     RunTotals,
@@ -62,7 +63,8 @@ class State:
         """subscription -> how far artifacts were offered to it before this process; enrolled ones are not in it."""
         self.enrolled: set[str] = set()
         self.shapes: dict[str, str] = {}
-        self.fingerprints: dict[str, str] = {}
+        self.members: dict[str, Member] = {}
+        """Everybody who ever took part."""
         self.faults: dict[str, dict[str, str]] = {}
         """component -> the fingerprint of every version of it that raised, and what it raised."""
         self.absent: set[str] = set()
@@ -329,7 +331,7 @@ class State:
         self.enrolled = set()
 
     def _enrolled(self, e: ev.Enrolled) -> None:
-        self.fingerprints[e.name] = e.fingerprint
+        self.members[e.name] = Member(e.role, e.fingerprint, e.subscriptions, self.epoch)
         self.absent.discard(e.name)
         for subscription, shape in e.subscriptions.items():
             self.shapes[subscription] = shape
@@ -343,7 +345,13 @@ class State:
     def faulted(self) -> list[str]:
         """The components that take part and are out of service: this version of them has raised."""
         here = {c: by for c, by in self.faults.items() if c not in self.absent}
-        return [c for c, by in here.items() if "" in by or self.fingerprints.get(c, "") in by]
+        return [c for c, by in here.items() if "" in by or (c in self.members and self.members[c].fingerprint in by)]
+
+    @property
+    def roster(self) -> dict[str, Member]:
+        """Who took part when the board was last opened to run, and not only to answer or look after something."""
+        latest = max((m.epoch for m in self.members.values()), default=0)
+        return {name: m for name, m in self.members.items() if m.epoch == latest}
 
     def _idled(self, e: ev.Idled) -> None:
         self.quiet = True
@@ -379,7 +387,7 @@ class State:
                 list(self.activations.values()), [w for _, s in sorted(self.waiting.items()) for w in s.values()],
                 [(s, scope, n) for (s, scope), n in self.ordinals.items()], list(self.held.values()),
                 list(self.works.values()), list(self.calls.values()), list(self.runs.values()),
-                {**self.seen, **dict.fromkeys(sorted(self.enrolled), -1)}, self.shapes, self.fingerprints, self.faults,
+                {**self.seen, **dict.fromkeys(sorted(self.enrolled), -1)}, self.shapes, self.members, self.faults,
                 sorted(self.absent), self.maybe_done, self._fresh,
             )
         )  # fmt: skip
@@ -405,7 +413,7 @@ class State:
         s.runs = Runs((r.name, r) for r in d.runs)
         s.seen = {name: seq for name, seq in d.seen.items() if seq >= 0}
         s.enrolled = {name for name, seq in d.seen.items() if seq < 0}
-        s.shapes, s.fingerprints, s.faults, s.absent = d.shapes, d.fingerprints, d.faults, set(d.absent)
+        s.shapes, s.members, s.faults, s.absent = d.shapes, d.members, d.faults, set(d.absent)
         s.maybe_done, s._fresh = d.maybe_done, d.fresh
         s.ready = [a.id for a in d.activations if a.status == "ready"]
         return s

@@ -193,21 +193,25 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """Activations of one agent that have not ended: ready ones, and those running when the log ends."""
+    """Activations of one agent that have not ended: ready ones, and those running when the log ends; `gone` if the
+    agent did not take part when the board was last run."""
 
     kind: ClassVar[str] = "not finished"
     agent: str
     ready: int
     running: int
     oldest: int
+    gone: bool = False
 
     def line(self) -> str:
         """How many."""
         parts = [f"{n:,} {word}" for n, word in ((self.ready, "ready"), (self.running, "running")) if n]
-        return f"{self.agent}: {', '.join(parts)}"
+        return f"{self.agent}: {', '.join(parts)}" + (", and no such agent takes part" if self.gone else "")
 
     def command(self, store: str) -> str:
         """What to do next."""
+        if self.gone:
+            return f"define agent {self.agent!r} again, or await board.cancel({self.oldest})"
         return (
             "await board.run_until_idle()"
             if store == "memory"
@@ -381,13 +385,15 @@ def _due(state: State) -> list[Due]:
 
 
 def _unfinished(state: State) -> list[Unfinished]:
+    roster = state.roster
     by_agent: dict[str, list[Activation]] = {}
     for a in state.activations.values():
         if a.status in ("ready", "running"):
             by_agent.setdefault(a.agent, []).append(a)
     return [
         Unfinished(
-            agent, sum(a.status == "ready" for a in some), sum(a.status == "running" for a in some), some[0].id
+            agent, sum(a.status == "ready" for a in some), sum(a.status == "running" for a in some), some[0].id,
+            agent not in roster,
         )
         for agent, some in by_agent.items()
     ]  # fmt: skip

@@ -7,6 +7,7 @@ from html import escape
 
 from pydantic import TypeAdapter
 
+from stigmergy.blackboard.core.enrolment import RosterChange
 from stigmergy.blackboard.core.ledger import Column, Ledger
 from stigmergy.blackboard.core.state import State
 from stigmergy.blackboard.core.tree import Tree
@@ -72,6 +73,8 @@ class Report:
         estimated: the part of the cost that was booked as expected for `unanswered` effects: whether they happened, and
             what they really cost, is not known.
         tree: how the work began to branch.
+        roster_changes: what this board's agents and components are otherwise than when it was last run; only in the
+            report of a run.
     """
 
     reason: Reason
@@ -98,6 +101,7 @@ class Report:
     limits: Limits = field(default_factory=Limits)
     estimated: Decimal = Decimal(0)
     unanswered: int = 0
+    roster_changes: tuple[RosterChange, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -136,6 +140,8 @@ class Report:
     def __str__(self) -> str:
         parts = [[self.headline(), self._totals()], table(self._agents(), right=self._numbers()), self._branches()]
         parts += [self._leftovers(), self._put_aside()]
+        if self.roster_changes:
+            parts.append(["  since the last run", *(f"  {change}" for change in self.roster_changes)])
         return "\n\n".join("\n".join(part) for part in parts if part)
 
     def _repr_html_(self) -> str:
@@ -240,6 +246,7 @@ def report_of(
     subscriptions: Mapping[str, Subscription] | None = None,
     reason: Reason | None = None,
     detail: str = "",
+    roster_changes: tuple[RosterChange, ...] = (),
 ) -> Report:
     """The report of what was folded so far; nothing in it changes afterwards.
 
@@ -256,6 +263,7 @@ def report_of(
         ledger.failed_attempts, ledger.cost, ledger.tokens, tuple(_line(c) for c in ledger.agents.values()),
         left_on(state, ledger, ref, subscriptions), put_aside(ledger),
         ledger.growth.branches(_SHOWN_BRANCHES), limits or Limits(), ledger.estimated, ledger.unanswered,
+        roster_changes,
     )  # fmt: skip
 
 
