@@ -18,6 +18,7 @@ from stigmergy.blackboard.reading.view import read
 from stigmergy.blackboard.text import number
 from stigmergy.board import Blackboard
 from stigmergy.cli import caring, mending
+from stigmergy.cli.doctor import doctor
 from stigmergy.cli.errors import errors
 from stigmergy.cli.loading import load, parse_limits
 from stigmergy.cli.looking import (
@@ -260,7 +261,7 @@ def make_test(
         typer.echo(f"wrote {output}; run it with: pytest {shlex.quote(str(output))}", err=True)
 
 
-for name, command in (mending.COMMANDS | caring.COMMANDS).items():
+for name, command in (mending.COMMANDS | caring.COMMANDS | {"doctor": doctor}).items():
     app.command(name)(command)
 
 
