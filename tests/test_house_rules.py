@@ -106,14 +106,21 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
 
 IMPORT_ONLY = """
 import logging, socket, sys
+at_start = {name.partition(".")[0] for name in sys.modules}
 class Refused(socket.socket):
     def __init__(self, *_, **__): raise AssertionError("a socket was opened")
 socket.socket = Refused
 before = (list(logging.root.handlers), logging.root.level, set(logging.root.manager.loggerDict))
 import stigmergy
 assert (list(logging.root.handlers), logging.root.level) == before[:2]
-heavy = {"litellm", "rich", "sklearn", "pandas", "typer", "numpy", "structlog"} & set(sys.modules)
-assert not heavy, heavy
+own = set("stigmergy aiosqlite anyio pydantic pydantic_core".split())
+own |= set("annotated_types sniffio typing_extensions typing_inspection".split())  # what these need
+tops = {name.partition(".")[0] for name in sys.modules if not name.startswith("_")}
+others = tops - sys.stdlib_module_names - own - at_start
+assert not others, others
+models = "litellm json_repair mcp opentelemetry httpx openai tiktoken".split()
+models += [f"stigmergy.agents.models.{name}" for name in "scripted recorded cached paced fallback tracing".split()]
+assert not [name for name in models if name in sys.modules]
 import structlog
 assert not structlog.is_configured()
 """

@@ -495,6 +495,50 @@ def test_a_project_gets_boards_clocks_and_streams(project: pytest.Pytester) -> N
     assert not (project.path / "never-opened.db").exists()
 
 
+def test_a_project_gets_models_that_answer_as_they_are_told(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import pytest
+        from stigmergy import Roster
+        from stigmergy.agents.models.litellm import LiteLLM
+        from stigmergy.testing import NetworkRefused, assert_published, outputs
+        from team import Answer, Question
+
+        thinking = Roster()
+        thinking.agent("thinker").description("Thinks.").consumes(Question).publishes(Answer)
+
+        @pytest.mark.parametrize("store", ["memory", "sqlite"])
+        def test_a_list(open_board, scripted, store):
+            model = scripted([[Answer(text="1")], "What?", outputs(Answer(text="2"))])
+            board = open_board(thinking, store=store, model=model)
+            assert board.run_sync(Question(text="a")).ok
+            assert board.run_sync(Question(text="b")).ok
+            assert assert_published(board, Answer) == [Answer(text="1"), Answer(text="2")]
+            assert "Thinks." in model.asked[0].messages[0].text
+
+        def test_a_function(open_board, scripted):
+            board = open_board(thinking, model=scripted(lambda request: [Answer(text=request.model)], name="mirror"))
+            assert board.run_sync(Question(text="a")).ok
+
+        def test_too_many(open_board, scripted):
+            board = open_board(thinking, model=scripted([[Answer(text="1")], "never"]))
+            board.run_sync(Question(text="a"))
+
+        def test_one_reply_is_no_list_of_letters(scripted):
+            with pytest.raises(TypeError, match="Put the reply into a list"):
+                scripted("42")
+
+        def test_a_real_one(open_board):
+            report = open_board(thinking, model=LiteLLM("openai/gpt-4.1")).run_sync(Question(text="a"))
+            assert report.dead == 1
+            assert "a test asked the model openai/gpt-4.1" in str(report)
+        """
+    )
+    result = project.runpytest_subprocess()
+    result.assert_outcomes(passed=6, errors=1)
+    result.stdout.fnmatch_lines(["*scripted has 2 replies, and was asked for 1. Leave out the rest.*"])
+
+
 NETWORK = """
     from contextlib import suppress
     from socket import AF_INET, SOCK_DGRAM, socket

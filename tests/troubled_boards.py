@@ -12,6 +12,7 @@ from stigmergy import (
     Blackboard,
     Breaker,
     Budget,
+    Component,
     Context,
     Costs,
     Escalation,
@@ -112,7 +113,11 @@ async def people_answer(board: Blackboard, look: Look) -> None:
 
 
 def failing(*, failures: int = 2, instead: str = "reserve", asked_for: str = "reserve") -> Roster:
-    down = [Breaker("service", failures=failures, recovery=30), Fallback({"service": instead}), Escalation(asked_for)]
+    down: list[Component[Any]] = [
+        Breaker("service", failures=failures, recovery=30),
+        Fallback({"service": instead}),
+        Escalation(asked_for),
+    ]
     roster = Roster(components=[*down, Costs()], concurrency=1)
 
     @roster.agent(retry=Retry(attempts=3, backoff=1))

@@ -3,7 +3,7 @@
 pytest loads it wherever stigmergy is installed, so that it does nothing, and imports nothing more, until asked.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 import pytest
 
 from stigmergy.agents.models import litellm as real
+from stigmergy.agents.models.model import Estimate, Request
+from stigmergy.agents.models.scripted import Answer, Scripted
 from stigmergy.agents.roster import Roster
 from stigmergy.blackboard.clock import VirtualClock
 from stigmergy.blackboard.reading.view import View
@@ -46,6 +48,23 @@ class MakeStream(Protocol):
 
         Args:
             lines: text, objects, or payloads to be published from outside; or a view: all that was published there.
+        """
+        ...
+
+
+class MakeModel(Protocol):
+    """What the fixture `scripted` is."""
+
+    def __call__(
+        self, replies: Iterable[Answer] | Callable[[Request], Answer], /, *, name: str = "scripted",
+        estimate: Estimate | None = None,
+    ) -> Scripted:  # fmt: skip
+        """A model that answers from a list, in the order of the calls, or with a function of the request.
+
+        Args:
+            replies: as of `Scripted`; of a list every reply has to be asked for before the test is over.
+            name: what requests and reports call it.
+            estimate: what each request is said to cost at most.
         """
         ...
 
@@ -95,6 +114,27 @@ def stream(tmp_path: Path) -> MakeStream:
         return path
 
     return make
+
+
+@pytest.fixture
+def scripted() -> Iterator[MakeModel]:
+    """Makes models that answer as they are told; see `MakeModel`."""
+    made: list[tuple[Scripted, int]] = []
+
+    def make(
+        replies: Iterable[Answer] | Callable[[Request], Answer], /, *, name: str = "scripted",
+        estimate: Estimate | None = None,
+    ) -> Scripted:  # fmt: skip
+        if callable(replies) or isinstance(replies, str):
+            return Scripted(replies, name=name, estimate=estimate)
+        listed = list(replies)
+        made.append((Scripted(listed, name=name, estimate=estimate), len(listed)))
+        return made[-1][0]
+
+    yield make
+    for model, count in made:
+        asked = len(model.asked)
+        assert asked >= count, f"{model.name} has {count} replies, and was asked for {asked}. Leave out the rest."
 
 
 @pytest.fixture
