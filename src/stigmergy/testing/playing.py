@@ -9,6 +9,7 @@ from itertools import islice
 
 from stigmergy.agents.agent import Agent
 from stigmergy.blackboard.core.decision import OUTSIDE, PERSON, Draft, Origin
+from stigmergy.blackboard.core.running import nearest
 from stigmergy.blackboard.definitions import AgentSpec
 from stigmergy.blackboard.errors import DefinitionError, SeedError, StigmergyError
 from stigmergy.blackboard.events import Activated, Published
@@ -286,16 +287,11 @@ class Feed:
     def _origin(self, activation: Activated) -> Origin:
         """What its outputs would inherit."""
         owner = self._owner
-        wanted = owner.decider.index.ancestors
         inputs = [owner.past.published(id) for id in activation.inputs]
-        ancestors: dict[str, set[int]] = {}
-        for e in inputs:
-            for type_name, id in {**e.ancestors, **({e.type: e.seq} if e.type in wanted else {})}.items():
-                ancestors.setdefault(type_name, set()).add(id)
+        ancestors = nearest([(e.seq, e.type, e.ancestors) for e in inputs], owner.decider.index.ancestors)
         return Origin(
             activation.agent, activation.seq, activation.run, min(e.root or e.seq for e in inputs),
-            activation.depth + 1,
-            {type_name: ids.pop() for type_name, ids in ancestors.items() if len(ids) == 1},
+            activation.depth + 1, ancestors,
         )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Activations: claimed, completed, failed, ended, and the effects inside them."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -28,16 +28,9 @@ class Running(Redriving):
         return Origin(a.agent, a.id, a.run, a.root, a.depth + 1, self._ancestors(a) if self.index.ancestors else {})
 
     def _ancestors(self, a: Activation) -> dict[str, int]:
-        """Nearest ancestors by type, of the types that some join asks for; where inputs disagree there is none."""
-        found: dict[str, int] = {}
-        ambiguous: set[str] = set()
-        for id in a.inputs:
-            alive = self.state.alive[id]
-            mine = {**alive.ancestors, **({alive.type: id} if alive.type in self.index.ancestors else {})}
-            for type_name, ancestor in mine.items():
-                if found.setdefault(type_name, ancestor) != ancestor:
-                    ambiguous.add(type_name)
-        return {t: i for t, i in found.items() if t not in ambiguous}
+        """Nearest ancestors by type, of the types that some join asks for."""
+        alive = ((id, self.state.alive[id]) for id in a.inputs)
+        return nearest([(id, kept.type, kept.ancestors) for id, kept in alive], self.index.ancestors)
 
     # -- running --------------------------------------------------------------------------------------------------
 
@@ -310,6 +303,18 @@ class Running(Redriving):
         self._begin(now)
         self._emit(event, calling)
         return self._finish()
+
+
+def nearest(inputs: Iterable[tuple[int, str, dict[str, int]]], wanted: Container[str]) -> dict[str, int]:
+    """The nearest ancestors by type that inputs (id, type, their own ancestors) share; where they disagree, none."""
+    found: dict[str, int] = {}
+    ambiguous: set[str] = set()
+    for id, type_name, ancestors in inputs:
+        mine = {**ancestors, **({type_name: id} if type_name in wanted else {})}
+        for name, ancestor in mine.items():
+            if found.setdefault(name, ancestor) != ancestor:
+                ambiguous.add(name)
+    return {name: id for name, id in found.items() if name not in ambiguous}
 
 
 def affordable(run: RunTotals, calls: Sequence[OpenCall], event: ev.Calling, limits: Limits) -> cp.Admission:
