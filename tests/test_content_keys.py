@@ -8,9 +8,9 @@ import pytest
 
 from stigmergy import Blackboard, Context, Roster, View
 from stigmergy.blackboard import events as ev
+from stigmergy.models import Scripted
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C
-from tests.scripted import Script
 
 pytestmark = pytest.mark.anyio
 
@@ -72,7 +72,7 @@ async def ran(board: Blackboard, *payloads: Any) -> dict[str, set[tuple[str, ...
 
 
 def options() -> dict[str, Any]:
-    return {"clock": VirtualClock(), "model": Script(lambda _: B(n=7, key="of a model"))}
+    return {"clock": VirtualClock(), "model": Scripted(lambda _: B(n=7, key="of a model"))}
 
 
 async def test_the_same_work_has_the_same_keys_wherever_and_in_whatever_order(new_board: Boards) -> None:

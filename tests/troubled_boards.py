@@ -25,12 +25,12 @@ from stigmergy import (
     Roster,
     View,
 )
-from stigmergy.agents.models.model import ToolCall
+from stigmergy.agents.models.scripted import Answer, Scripted
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.events import Event
+from stigmergy.models import ToolCall
 from stigmergy.testing import outputs
 from tests.boards import A, B, C
-from tests.scripted import Answer, Script
 
 Look = Callable[[], None]
 """Called when the board stands still, to note what it shows."""
@@ -239,14 +239,14 @@ def thinking(*, out: type[BaseModel] = B, most: int = 100) -> Roster:
 BROKEN = "Here it is:\n" + outputs(B(n=5)).replace('"n"', "'n'")
 
 
-def model() -> Script:
+def model() -> Scripted:
     """Calls a tool, answers badly, has its JSON repaired, breaks off, and then says the same again and again."""
     said: list[Answer] = [
         ToolCall(id="c", name="plus_one", arguments='{"n": 1}'), B(n=2), "What?", B(n=3), BROKEN,
         ConnectionError("gone"),
     ]  # fmt: skip
     answers = chain(said, repeat(B(n=4)))
-    return Script(lambda _: next(answers), cost="0.10", tokens=7)
+    return Scripted(lambda _: next(answers), name="test/script", cost="0.10", tokens=7)
 
 
 async def a_model_answers(board: Blackboard, look: Look) -> None:

@@ -3,8 +3,7 @@
 `stigmergy.testing.strategies` and `stigmergy.testing.stores` need the extra `stigmergy[testing]`; nothing here does.
 """
 
-from stigmergy.agents.models.recorded import Recorded
-from stigmergy.agents.models.scripted import Scripted, outputs
+from stigmergy.agents.models.scripted import outputs
 from stigmergy.blackboard.clock import VirtualClock
 from stigmergy.testing.asked import Asked, asked
 from stigmergy.testing.assertions import assert_idle, assert_lineage, assert_not_published, assert_published
@@ -20,8 +19,6 @@ __all__ = [
     "Asked",
     "Effect",
     "NetworkRefused",
-    "Recorded",
-    "Scripted",
     "SoloContext",
     "Trial",
     "VirtualClock",

@@ -5,6 +5,7 @@ pytest loads it wherever stigmergy is installed, so that it does nothing, and im
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -57,14 +58,15 @@ class MakeModel(Protocol):
 
     def __call__(
         self, replies: Iterable[Answer] | Callable[[Request], Answer], /, *, name: str = "scripted",
-        estimate: Estimate | None = None,
+        cost: Decimal | str = "0", tokens: int = 0, estimate: Estimate | None = None,
     ) -> Scripted:  # fmt: skip
         """A model that answers from a list, in the order of the calls, or with a function of the request.
 
         Args:
             replies: as of `Scripted`; of a list every reply has to be asked for before the test is over.
             name: what requests and reports call it.
-            estimate: what each request is said to cost at most.
+            cost, tokens: of each reply; dollars, exact.
+            estimate: what each request is said to cost at most; by default what it costs.
         """
         ...
 
@@ -123,12 +125,12 @@ def scripted() -> Iterator[MakeModel]:
 
     def make(
         replies: Iterable[Answer] | Callable[[Request], Answer], /, *, name: str = "scripted",
-        estimate: Estimate | None = None,
+        cost: Decimal | str = "0", tokens: int = 0, estimate: Estimate | None = None,
     ) -> Scripted:  # fmt: skip
         if callable(replies) or isinstance(replies, str):
-            return Scripted(replies, name=name, estimate=estimate)
+            return Scripted(replies, name=name, cost=cost, tokens=tokens, estimate=estimate)
         listed = list(replies)
-        made.append((Scripted(listed, name=name, estimate=estimate), len(listed)))
+        made.append((Scripted(listed, name=name, cost=cost, tokens=tokens, estimate=estimate), len(listed)))
         return made[-1][0]
 
     yield make
