@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import cast
+from typing import Any, cast
 
 from pydantic import BaseModel, JsonValue
-from pydantic_core import from_json, to_jsonable_python
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.core.decider import PAUSED
@@ -15,7 +15,7 @@ from stigmergy.blackboard.core.offers import check_size
 from stigmergy.blackboard.core.redriving import Edited, Edits, Fields, with_fields
 from stigmergy.blackboard.errors import InvalidPayload, KeyReused, NotAChoice, NotFound, UnknownField
 from stigmergy.blackboard.events import Activated, Event, Published
-from stigmergy.blackboard.payloads.types import type_of
+from stigmergy.blackboard.payloads.types import check_text, type_of
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
 from stigmergy.blackboard.reading.artifacts import envelope
 from stigmergy.blackboard.shell.owner import Owner
@@ -40,7 +40,7 @@ class TendedBoard(OpenBoard):
 
         async def verb(owner: Owner) -> Artifact[HumanAnswer]:
             asked, question = self._question(owner, self._position(id)[0])
-            given = to_jsonable_python(value)
+            given = _as_json(value, "an answer")
             one_of = isinstance(given, dict) or any(given == c and type(given) is type(c) for c in question.choices)
             if question.choices and not one_of:
                 few = ", ".join(str(c).lower() if isinstance(c, bool) else str(c) for c in question.choices)
@@ -78,6 +78,7 @@ class TendedBoard(OpenBoard):
         Raises:
             NotFound: an id is that of no activation and no artifact.
         """
+        check_text("reason", reason)
 
         async def verb(owner: Owner) -> None:
             open_now = owner.decider.state.activations
@@ -119,6 +120,8 @@ class TendedBoard(OpenBoard):
 
         It survives a restart. A run of the board in which nothing else is left ends as `waiting`.
         """
+        check_text("run", run or self._run)
+        check_text("reason", reason)
 
         async def verb(owner: Owner) -> None:
             name, now = run or self._run, self._clock.now()
@@ -129,6 +132,7 @@ class TendedBoard(OpenBoard):
 
     async def resume(self, *, run: str | None = None) -> None:
         """Let a paused run go on, in this run of the board or in the next."""
+        check_text("run", run or self._run)
 
         async def verb(owner: Owner) -> None:
             await self._recorded(owner, owner.decider.resume_run(run or self._run, self._clock.now()))
@@ -188,7 +192,7 @@ class TendedBoard(OpenBoard):
         elif not isinstance(edited, Mapping):
             raise UnknownField(f"edited={edited!r} is no payload, and no fields by their names.")
         else:
-            found = self._with_fields(inputs, edited, f"{old.agent}@{id}: {which}")
+            found = self._with_fields(inputs, _as_json(edited, "an edit"), f"{old.agent}@{id}: {which}")
         for p in inputs:
             if p.seq in found:
                 check_size(p.type, found[p.seq].data, owner.decider.limits.payload_bytes)
@@ -231,6 +235,7 @@ class TendedBoard(OpenBoard):
         Raises:
             NotFound: one of them did not fail, or was tried again already.
         """
+        check_text("reason", reason)
 
         async def verb(owner: Owner) -> None:
             found = self._activations(owner, ids)
@@ -240,3 +245,10 @@ class TendedBoard(OpenBoard):
             await self._recorded(owner, *[owner.decider.discard(id, reason, now) for id in found])
 
         await self._during(verb)
+
+
+def _as_json(value: object, what: str) -> Any:
+    try:
+        return from_json(to_json(value))
+    except (PydanticSerializationError, ValueError) as error:
+        raise InvalidPayload(f"{what} is JSON or a model, and {value!r} is not ({error}).") from error

@@ -146,7 +146,7 @@ def limited(
         DefinitionError: a limit is no sensible value.
     """
     subject, at = f'agent "{spec.name}"', written_at(place)
-    if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
+    if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
         raise DefinitionError(f"{subject}: concurrency={concurrency!r}; it is a whole number from 1.{at}")
     if retry is not None and not isinstance(retry, Retry):
         raise DefinitionError(f"{subject}: retry={retry!r}; write retry=Retry(attempts=3), all attempts counted.{at}")

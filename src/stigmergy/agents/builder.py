@@ -15,7 +15,17 @@ from stigmergy.agents.outputs import Publishing, output, plain_outputs
 from stigmergy.agents.prompting.prompt import Ask
 from stigmergy.agents.prompting.tools import ToolSource
 from stigmergy.agents.signature import ContextMark, Models, read_signature
-from stigmergy.agents.subscribe import Batching, Grouping, Joining, Producers, Reading, Wanted, Within, subscription
+from stigmergy.agents.subscribe import (
+    Batching,
+    Grouping,
+    Joining,
+    Producers,
+    Reading,
+    Wanted,
+    Within,
+    names,
+    subscription,
+)
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import ContextProvider
 from stigmergy.blackboard.core.visibility import Named
@@ -62,7 +72,7 @@ class AgentBuilder(Agent, Generic[Out, *In]):
 
     def labels(self, *labels: str) -> Self:
         """Labels it carries; `labelled(…)` artifacts ask for them."""
-        return self._with(replace(self.spec, labels=self.spec.labels | set(labels)))
+        return self._with(replace(self.spec, labels=self.spec.labels | set(names(labels))))
 
     def tenant(self, name: str) -> Self:
         """The tenant it belongs to; `tenant(…)` artifacts ask for it."""

@@ -20,9 +20,11 @@ from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing
 from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.core.running import CHARGE
+from stigmergy.blackboard.definitions import is_money, is_number
 from stigmergy.blackboard.durations import Seconds, in_seconds
-from stigmergy.blackboard.errors import CallChanged, DuplicateCall, NotJournalable, UseContext
+from stigmergy.blackboard.errors import CallChanged, DefinitionError, DuplicateCall, NotJournalable, UseContext
 from stigmergy.blackboard.events import Called, Calling, ErrorInfo, Failed
+from stigmergy.blackboard.payloads.types import check_text
 from stigmergy.blackboard.shell.job import Job
 from stigmergy.blackboard.stores.rows import decode
 
@@ -192,14 +194,14 @@ class Context(ContextMark):
             raise UseContext(
                 f"{self.agent_name!r} is a plain function in a thread; make it async def to journal effects."
             )
+        check_text("key", key)
         if key in self._used:
             raise DuplicateCall(f'call "{key}" is used twice in {self.agent_name!r}. Give each effect its own key.')
         self._used.add(key)
         try:
-            to_json(key)
             return blake2b(to_json([args, kwargs], by_alias=True, inf_nan_mode="strings"), digest_size=12).hexdigest()
         except (PydanticSerializationError, ValueError) as error:
-            raise NotJournalable(f"call {key!r}: its key or arguments cannot be recorded as JSON ({error}).") from error
+            raise NotJournalable(f"call {key!r}: its arguments cannot be recorded as JSON ({error}).") from error
 
     async def _execute(
         self, announced: Calling, run: Callable[[], Awaitable[Any]], decoder: TypeAdapter[Any],
@@ -282,7 +284,12 @@ class Context(ContextMark):
 
         Raises:
             CallRefused: a component does not admit it.
+            DefinitionError: it is no amount.
         """
+        if not is_money(cost) or not is_number(tokens, whole=True):
+            raise DefinitionError(
+                f"ctx.charge(cost={cost!r}, tokens={tokens!r}): dollars as a Decimal or text, tokens whole, from 0."
+            )
         exact = str(Decimal(cost))
         digest = self._announce(key, (exact, tokens), {})
         desk, job = self._job.desk, self._job

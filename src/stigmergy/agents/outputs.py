@@ -62,7 +62,7 @@ def output(
             f"{subject}: visibility={visibility!r} is none of private(…), labelled(…), tenant(…), after(…).{at}"
         )
     least_most = (fan_out, fan_out) if isinstance(fan_out, int) else fan_out
-    if least_most is not None and not 0 <= least_most[0] <= least_most[1]:
+    if least_most is not None and not _is_range(least_most):
         way_out = "Give a number, or (least, most)."
         raise DefinitionError(f"{subject}: fan_out={fan_out!r} for {model.__name__} cannot be met. {way_out}{at}")
     if review_by and visibility is not None and visibility.after:
@@ -73,4 +73,12 @@ def output(
 
 
 def _name(reviewer: str | Named) -> str:
-    return reviewer if isinstance(reviewer, str) else reviewer.name
+    name = getattr(reviewer, "name", reviewer)
+    if not isinstance(name, str):
+        raise DefinitionError(f"review_by={reviewer!r} is neither an agent nor the name of one.")
+    return name
+
+
+def _is_range(given: object) -> bool:
+    counts = given if isinstance(given, tuple) and len(given) == 2 else (-1, -1)
+    return all(type(n) is int for n in counts) and 0 <= counts[0] <= counts[1]

@@ -141,7 +141,10 @@ def names(given: Producers | None) -> tuple[str, ...]:
         return (given,)
     if isinstance(given, Iterable):
         return tuple(name for one in given for name in names(one))
-    return (given.name,)
+    name = getattr(given, "name", None)
+    if not isinstance(name, str):
+        raise DefinitionError(f"{given!r} is no name. Give a text or an agent, or several.")
+    return (name,)
 
 
 def _check(wanted: Wanted, subject: str, at: str) -> None:
@@ -165,7 +168,7 @@ def _check(wanted: Wanted, subject: str, at: str) -> None:
         raise DefinitionError(f"{subject}: by={wanted.by!r}; it is a field name, a function or ancestor(T).{at}")
     for name in ("batch", "window", "groups", "max_waiting"):
         count = getattr(wanted, name)
-        if (count is not None or name == "max_waiting") and (not isinstance(count, int) or count < 1):
+        if (count is not None or name == "max_waiting") and (type(count) is not int or count < 1):
             raise DefinitionError(f"{subject}: {name}={count!r}; it is a whole number from 1.{at}")
     needed = (wanted.batch or len(types) - len(wanted.optional)) * wanted.groups
     if needed > wanted.max_waiting + 1:  # the last one need not wait

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from stigmergy.blackboard.errors import DefinitionError
-from stigmergy.blackboard.events import Visibility
+from stigmergy.blackboard.events import Visibility, storable
 
 Predicate = Callable[[Any], bool]
 """An opaque test on a typed payload; it must not change it."""
@@ -122,11 +122,13 @@ class Output:
     review_by: str = ""
 
 
-def _is_number(value: object, *, whole: bool = False) -> bool:
+def is_number(value: object, *, whole: bool = False) -> bool:
+    """Whether it is a finite number from 0."""
     return isinstance(value, int if whole else int | float) and not isinstance(value, bool) and 0 <= value < inf
 
 
-def _is_money(value: object) -> bool:
+def is_money(value: object) -> bool:
+    """Whether it is an exact amount from 0."""
     if not isinstance(value, str | int | Decimal) or isinstance(value, bool):
         return False
     try:
@@ -155,12 +157,12 @@ class Retry:
     never: tuple[type[BaseException] | str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not _is_number(self.attempts, whole=True) or self.attempts < 1:
+        if not is_number(self.attempts, whole=True) or self.attempts < 1:
             raise DefinitionError(f"Retry(attempts={self.attempts!r}): it is a whole number from 1.")
         for name, value in (("backoff", self.backoff), ("cap", self.cap)):
-            if not _is_number(value):
+            if not is_number(value):
                 raise DefinitionError(f"Retry({name}={value!r}): it is a number of seconds, from 0.")
-        if not _is_number(self.jitter) or self.jitter > 1:
+        if not is_number(self.jitter) or self.jitter > 1:
             raise DefinitionError(f"Retry(jitter={self.jitter!r}): it is a share, from 0 to 1.")
 
     def delay(self, attempt: int, activation: int = 0) -> float:
@@ -200,11 +202,11 @@ class Limits:
     payload_bytes: int | None = 4_000_000
 
     def __post_init__(self) -> None:
-        if self.cost is not None and not _is_money(self.cost):
+        if self.cost is not None and not is_money(self.cost):
             raise DefinitionError(f'Limits(cost={self.cost!r}): it is exact money, as a text like "2.00" or a Decimal.')
         for name in ("tokens", "seconds", "activations", "depth", "fan_out", "payload_bytes"):
             value = getattr(self, name)
-            if value is not None and not _is_number(value, whole=name != "seconds"):
+            if value is not None and not is_number(value, whole=name != "seconds"):
                 number = "number" if name == "seconds" else "whole number"
                 raise DefinitionError(f"Limits({name}={value!r}): it is a {number} from 0, or None for no limit.")
 
@@ -239,6 +241,12 @@ class AgentSpec:
     in_reserve: bool = False
     place: str = ""
     extra: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        texts = {"description": self.description, "phase": self.phase or "", "tenant": self.tenant or ""}
+        for what, text in (*texts.items(), *(("label", label) for label in self.labels)):
+            if not isinstance(text, str) or storable(text) != text:
+                raise DefinitionError(f'agent "{self.name}": {what} {text!r} is no text that can be stored.')
 
     def output(self, type_name: str) -> Output | None:
         """The declared output of that type, if there is one."""

@@ -269,13 +269,9 @@ class View:
         return (decode(row) for row in source.reader.events(after, _until(source)))
 
     def _position(self, id: int | str) -> tuple[int, str]:
-        if isinstance(id, int):
-            return id, ""
-        if not isinstance(id, str):
-            raise NotFound(f"{id!r} is no id. Ids are written 12 or Type@12.")
-        text = id.removeprefix(f"{self._source().name}:")
+        text = id.removeprefix(f"{self._source().name}:") if isinstance(id, str) else str(id)
         name, _, digits = text.rpartition("@")
-        if not digits.isdecimal():
+        if not isinstance(id, int | str) or not digits.isdecimal() or len(digits) > 18:
             raise NotFound(f"{id!r} is no id. Ids are written 12 or Type@12.")
         return int(digits), name
 

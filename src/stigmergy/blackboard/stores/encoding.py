@@ -29,8 +29,12 @@ _quoted = _Quoted()
 
 
 def plainly(event: Event) -> str:
-    """The body of any event: its JSON, without the columns and without fields that have their default."""
-    return _TO_JSON[event.__class__](event, exclude_defaults=True).decode()
+    """The body of any event: its JSON, without the columns and without fields that have their default.
+
+    Raises:
+        PydanticSerializationError: a field is not of its type, so that the file could not be read again.
+    """
+    return _TO_JSON[event.__class__](event, exclude_defaults=True, warnings="error").decode()
 
 
 def _published(e: Published) -> str:
