@@ -75,6 +75,7 @@ async def test_an_answer_resumes_the_body_and_recorded_effects_are_not_executed_
     report = await board.run_until_idle()
     assert (report.reason, report.done, report.open) == ("idle", 2, 0)
     assert numbers(board, B) == [1]
+    assert "failed" not in str(board.why(board.artifacts(B)[0].id))
     assert sorted(ran) == sorted(["build", "build", "ask", "ask", "ask", "ask", "told True", "told False"])
     assert replay(board, board).ok
 

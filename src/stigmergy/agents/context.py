@@ -343,8 +343,3 @@ def _decoder(fn: Callable[..., Any]) -> TypeAdapter[Any]:
         raise NotJournalable(
             f"{getattr(fn, '__qualname__', fn)!r} returns {returns!r}, which cannot be recorded. Return a model."
         ) from error
-
-
-def context_of(ctx: object) -> Context:
-    """The context that a body was given."""
-    return cast("Context", ctx)

@@ -191,7 +191,7 @@ def _course(reader: Reader, activation: ev.Activated, until: int | None) -> str:
     events = _following(reader, activation.seq, until)
     calls = [e for e in map(decode, reader.calls(activation.seq)) if isinstance(e, ev.Called)]
     parts = [_outcome(events, activation)]
-    failed = [e for e in events if isinstance(e, ev.Failed)]
+    failed = [e for e in events if isinstance(e, ev.Failed) and e.kind != "interrupted"]
     if len(failed) > 1 or (failed and not isinstance(events[-1], ev.Ended)):
         last = failed[-1]
         error = f" ({last.error.type})" if last.error else ""
