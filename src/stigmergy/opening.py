@@ -34,6 +34,7 @@ from stigmergy.blackboard.errors import (
     WrongLoop,
 )
 from stigmergy.blackboard.events import Published
+from stigmergy.blackboard.exhaustion import LimitReached
 from stigmergy.blackboard.log import say
 from stigmergy.blackboard.payloads.types import TypeTable
 from stigmergy.blackboard.reading.artifacts import envelope
@@ -85,6 +86,7 @@ class OpenBoard(Roster, View):
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._run = run
         self._table = TypeTable()
+        self._table.add(LimitReached)  # the board itself publishes it
         self._reader: Reader | None = None
         self._owner: Owner | None = None
         self._closed = False
