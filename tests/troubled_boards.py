@@ -286,11 +286,11 @@ STORIES: dict[str, Story] = {
     ),
     "budget": Story(
         capped, it_reaches_its_caps, {"cost": "0.35"}, "component", nth(ev.Calling, 4, name="test/script"),
-        frozenset({"QuotaReached", "Failed"}),
+        frozenset({"LimitReached", "Failed"}),
     ),
     "quota": Story(
-        capped, it_reaches_its_caps, {"activations": 2}, "component", lambda view: nth(ev.Claimed, 2)(view) + 1,
-        frozenset({"QuotaReached"}),
+        capped, it_reaches_its_caps, {"activations": 2}, "component", nth(ev.Claimed, 3),
+        frozenset({"LimitReached"}),
     ),
     "model": Story(
         thinking, a_model_answers, {"out": C}, "output", nth(ev.Published, 1, producer="thinker"),

@@ -284,7 +284,10 @@ def _course(
 ) -> Explanation:
     """How attempts start and fail."""
     if isinstance(was, ev.Claimed) and scene.refused:
-        return ("limit" if scene.refused.startswith("limit: ") else "claim"), scene.refused.removeprefix("limit: ")
+        for cause in ("limit", "component"):
+            if scene.refused.startswith(f"{cause}: "):
+                return cause, scene.refused.removeprefix(f"{cause}: ")
+        return "claim", scene.refused
     if isinstance(was, ev.Calling) and scene.refused:
         return ("limit" if scene.refused.startswith("limits ") else "component"), scene.refused
     for event in (was, now):

@@ -304,6 +304,8 @@ class Redecider(Decider):
                 return None
             if not self.observers.admitting or self._admitted(a):
                 return id
+            if id in self.parked:
+                self.refused = f"component: {self.parked[id]}"
         return None
 
     def _origin_again(self, first: Published) -> Origin:
