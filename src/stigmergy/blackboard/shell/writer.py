@@ -77,10 +77,14 @@ class Writer:
 
     def _take(self, what: list[Event] | Snapshot) -> None:
         self._decisions.append(what)
-        self._start()
+        if self._idle():
+            asyncio.get_running_loop().call_soon(self._start)  # what follows from it at once joins its batch
+
+    def _idle(self) -> bool:
+        return self._task is None or self._task.done()
 
     def _start(self) -> None:
-        if self._decisions and (self._task is None or self._task.done()):
+        if self._decisions and self._idle():
             self._task = asyncio.get_running_loop().create_task(self._write())
 
     def _watch(self) -> None:
@@ -91,37 +95,43 @@ class Writer:
         self._watch()
 
     async def _write(self) -> None:
-        while self._decisions:
-            await asyncio.sleep(0)  # what follows at once from what was just decided joins its batch
-            if self.failed is not None:
-                return
-            first = self._decisions.popleft()
-            self._watch()
-            try:
-                if isinstance(first, Snapshot):
-                    with suppress(Exception):  # a cache: what is wrong with the store, the next append will say
-                        await self._store.save_snapshot(first)
-                    continue
-                events = first[:]
-                while self._decisions and not isinstance(more := self._decisions[0], Snapshot):
-                    if len(events) + len(more) > BATCH:
-                        break
-                    events += more
-                    self._decisions.popleft()
+        """Write the decisions that fit in one commit, or a snapshot; what is decided meanwhile is for the next task."""
+        if self.failed is not None:
+            return
+        first = self._decisions.popleft()
+        self._watch()
+        try:
+            if isinstance(first, Snapshot):
+                with suppress(Exception):  # a cache: what is wrong with the store, the next append will say
+                    await self._store.save_snapshot(first)
+            else:
+                events = self._batch(first)
                 await self._store.append([encode(event) for event in events])
-            except BaseException as error:
-                if isinstance(first, Snapshot) or (isinstance(error, asyncio.CancelledError) and self._settled(events)):
-                    raise
-                self.fail(error)
-                if isinstance(error, Exception):
-                    return
+        except BaseException as error:
+            if isinstance(first, Snapshot) or (isinstance(error, asyncio.CancelledError) and self._settled(events)):
                 raise
-            finally:
-                if self._way is not None:
-                    self._way.cancel()
+            self.fail(error)
+            if isinstance(error, Exception):
+                return
+            raise
+        finally:
+            if self._way is not None:
+                self._way.cancel()
+        if not isinstance(first, Snapshot):
             self.durable = events[-1].seq
             self._wake()
             self._on_durable()
+        self._task = None
+        self._start()
+
+    def _batch(self, first: list[Event]) -> list[Event]:
+        events = first[:]
+        while self._decisions and not isinstance(more := self._decisions[0], Snapshot):
+            if len(events) + len(more) > BATCH:
+                break
+            events += more
+            self._decisions.popleft()
+        return events
 
     def _settled(self, events: list[Event]) -> bool:
         """The loop ends under an append: it is through or did not happen, and the next loop goes on from there."""
@@ -180,5 +190,5 @@ class Writer:
         """Wait until everything, snapshots too, is written."""
         await self.flush()
         self.settle()
-        if self._task is not None:
+        while self._task is not None and not self._idle():
             await self._task
