@@ -256,8 +256,8 @@ class Decider(Running):
 
     def next_work_due(self) -> float | None:
         """The next deadline that work waits for; a component's alarm is none."""
-        work = self.timers.work()
-        return work[0].due if work else None
+        timer = self.timers.next_work()
+        return timer.due if timer is not None else None
 
     def why_idle(self) -> tuple[Reason, str]:
         """Why nothing can run now, with the evidence."""
@@ -271,9 +271,9 @@ class Decider(Running):
             return "component_failed", ", ".join(sorted(self.observers.faulted))
         if asked := self._waits_outside():
             return asked
-        due = self.timers.work()
-        if due:
-            return "waiting", f"{len(due)} for a deadline, the next in {due[0].due - state.at:.1f} s"
+        waiting, soonest = self.timers.work()
+        if waiting:
+            return "waiting", f"{waiting} for a deadline, the next in {soonest - state.at:.1f} s"
         stuck = [a for a in state.activations.values() if a.status == "blocked" or a.status == "held"]
         if stuck:
             first = stuck[0]

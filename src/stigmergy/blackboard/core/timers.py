@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from math import inf
 from typing import Literal, NamedTuple
 
 TimerKind = Literal["visible", "group", "retry", "hold", "timeout", "sleep", "alarm"]
@@ -51,6 +52,24 @@ class Timers:
             heappop(heap)
         return heap[0] if heap else None
 
-    def work(self) -> list[Timer]:
-        """The live deadlines that work waits for, soonest first; a component's alarm is none."""
-        return sorted(t for t in self._heap if t.kind != "alarm" and self._live(t))
+    def work(self) -> tuple[int, float]:
+        """How many live deadlines work waits for, and the soonest of them; a component's alarm is none."""
+        count, soonest = 0, inf
+        for timer in self._heap:
+            if timer.kind != "alarm" and self._live(timer):
+                count, soonest = count + 1, min(soonest, timer.due)
+        return count, soonest
+
+    def next_work(self) -> Timer | None:
+        """The soonest live deadline that work waits for; of the heap, only those before it are looked at."""
+        heap = self._heap
+        if self.next() is None:
+            return None
+        nearest = [(heap[0], 0)]
+        while nearest:
+            timer, i = heappop(nearest)
+            if timer.kind != "alarm" and self._live(timer):
+                return timer
+            for below in range(2 * i + 1, min(2 * i + 3, len(heap))):
+                heappush(nearest, (heap[below], below))
+        return None

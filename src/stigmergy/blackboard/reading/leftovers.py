@@ -6,6 +6,7 @@ All of it is read off the folded state and the ledger, so a living board and a f
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import ClassVar, Literal
 
 from pydantic import JsonValue
@@ -331,7 +332,7 @@ def left_on(
             *(HeldBack(h.id, name(h.id), h.by, "", h.until) for h in list(state.held.values())[:LISTED]),
             *(HeldBack(a.id, f"{a.agent}@{a.id}", a.held_by, a.reason, a.due) for a in held[:LISTED]),
         ),
-        due=tuple(sorted(due, key=lambda d: d.at)[:LISTED]),
+        due=tuple(nsmallest(LISTED, due, key=lambda d: d.at)),
         unfinished=tuple(unfinished),
         count=len(questions) + ledger.dead + ledger.orphans.count + len(state.faulted) + len(state.groups)
         + len(blocked) + len(held) + len(state.held) + len(due) + len(unfinished),
@@ -348,8 +349,10 @@ def _waiting(
 ) -> list[WaitingJoin]:
     found = []
     # By age and not as they come, which depends on whether the state was folded or loaded from a snapshot.
-    groups = sorted(state.groups.items(), key=lambda group: (min(i for ids in group[1] for i in ids), group[0]))
-    for (feed, _, key), places in groups[:LISTED]:
+    groups = nsmallest(
+        LISTED, state.groups.items(), key=lambda group: (min(i for ids in group[1] for i in ids), group[0])
+    )
+    for (feed, _, key), places in groups:
         ids = sorted(i for place in places for i in place)
         subscription = subscriptions.get(feed)
         lacks = lacking(subscription, places) if subscription else []
@@ -415,7 +418,7 @@ def put_aside(ledger: Ledger) -> tuple[PutAside, ...]:
     for w in ledger.withdrawn:
         add("withdrawn", w.by, w.reason, w.id)
     found = [PutAside(*what, *count) for what, count in things.items()]
-    return tuple(sorted(found, key=lambda p: -p.count)[:LISTED])
+    return tuple(nsmallest(LISTED, found, key=lambda p: -p.count))
 
 
 _EXPIRED = {
