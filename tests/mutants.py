@@ -23,8 +23,13 @@ from stigmergy.blackboard.core.places import Places
 from stigmergy.blackboard.core.running import Running
 from stigmergy.blackboard.core.state import State
 from stigmergy.blackboard.shell.attempts import Attempts
+from stigmergy.blackboard.shell.bodies import Bodies
 from stigmergy.blackboard.shell.desk import LocalDesk
+from stigmergy.blackboard.shell.owner import Owner
 from stigmergy.blackboard.shell.past import RecentPast
+from stigmergy.blackboard.shell.writer import Writer
+from stigmergy.board import Blackboard
+from stigmergy.opening import OpenBoard
 
 Apply = Callable[[pytest.MonkeyPatch], None]
 
@@ -169,3 +174,27 @@ SHELL = (
         Attempts, "_may_begin", "durable < self._shown or", "")),
 )  # fmt: skip
 """What the boards on a slow disk must notice."""
+
+INTERLEAVINGS = (
+    Mutant("D1 an effect starts before it is announced on disk", rewrite(
+        LocalDesk, "calling", "await owner.durable(event.seq)", "pass")),
+    Mutant("a publish is acknowledged before it is durable", rewrite(
+        Owner, "publish", "await self.durable(last)", "pass")),
+    Mutant("watchers see what is not durable", rewrite(
+        Blackboard, "watch", "owner.reader.events(after, owner.writer.durable)", "owner.reader.events(after)")),
+    Mutant("rest is announced while a retry starts", rewrite(
+        Owner, "_until_quiet", "if self._at_rest() or self._stopping:", "if True:")),
+    Mutant("a run ends though somebody published in its last moment", rewrite(
+        Owner, "run", "if not self.bodies.count and len(self.decider.state.activations) == rest:", "if rest >= 0:")),
+    Mutant("an attempt that is stopped before it begins loses its place", rewrite(
+        Bodies, "cancel", "if fence in self.given_up:", "if False:")),
+    Mutant("a body that is stopped loses its place", rewrite(
+        Bodies, "ended", "elif fence in self.given_up:", "elif False:")),
+    Mutant("who is cancelled while closing leaves the board half open", rewrite(
+        OpenBoard, "close", "await through(closing)", "await closing")),
+    Mutant("a watch ends before the last event", rewrite(
+        Blackboard, "watch", "self._left", "self._closed")),
+    Mutant("nobody wakes those who wait when the loop ends under the writer", rewrite(
+        Writer, "_go_on", "self._start()", "pass")),
+)  # fmt: skip
+"""What random schedules must notice."""

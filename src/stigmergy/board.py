@@ -198,7 +198,7 @@ class Blackboard(TendedBoard):
         self._watchers.add(news)
         try:
             while True:
-                owner, closed = cast("Owner", self._owner), self._closed
+                owner, closed = cast("Owner", self._owner), self._left
                 news.clear()
                 for row in owner.reader.events(after, owner.writer.durable):
                     after = row.seq

@@ -42,6 +42,7 @@ from stigmergy.blackboard.reading.view import Source, View
 from stigmergy.blackboard.shell.attempts import WINDOW
 from stigmergy.blackboard.shell.owner import Owner
 from stigmergy.blackboard.shell.past import RecentPast
+from stigmergy.blackboard.shell.through import through
 from stigmergy.blackboard.stores.base import Reader, Store
 from stigmergy.blackboard.stores.choose import store_for
 from stigmergy.blackboard.stores.memory import MemoryLog
@@ -89,7 +90,8 @@ class OpenBoard(Roster, View):
         self._table.add(LimitReached)  # the board itself publishes it
         self._reader: Reader | None = None
         self._owner: Owner | None = None
-        self._closed = False
+        self._closed = self._left = False
+        self._closing: asyncio.Task[None] | None = None
         self._roster_changes: tuple[RosterChange, ...] = ()
         self._defined: tuple[tuple[Agent, AgentSpec, Means], ...] = ()
         self._changed = self._refold = True
@@ -255,22 +257,33 @@ class OpenBoard(Roster, View):
             self._busy -= 1
 
     async def close(self) -> None:
-        """Give up the board in good order; it can be opened again by another Blackboard."""
-        if self._closed:
-            return
-        abandoned = self._abandoned()
-        if not abandoned:
-            self._use(0)
-        self._closed = True
-        for file in [file for file, board in _live.items() if board is self]:
-            del _live[file]
-        if self._owner is not None and self._owner.writer.failed is None and not abandoned:
-            await self._owner.leave()
-        await self._store.close()
-        for news in self._watchers:
-            news.set()
-        self._audience.leave()
-        self._close_reader()
+        """Give up the board in good order; it can be opened again by another Blackboard.
+
+        It is closed when this returns, also if it was cancelled meanwhile.
+        """
+        if not self._closed:
+            abandoned = self._abandoned()
+            if not abandoned:
+                self._use(0)
+            self._closed = True
+            for file in [file for file, board in _live.items() if board is self]:
+                del _live[file]
+            self._closing = asyncio.ensure_future(self._leave(abandoned))
+        closing = self._closing
+        if closing is not None and not closing.done() and closing.get_loop() is asyncio.get_running_loop():
+            await through(closing)
+
+    async def _leave(self, abandoned: bool) -> None:
+        try:
+            if self._owner is not None and self._owner.writer.failed is None and not abandoned:
+                await self._owner.leave()
+        finally:
+            await self._store.close()
+            self._left = True
+            for news in self._watchers:
+                news.set()
+            self._audience.leave()
+            self._close_reader()
 
     def _abandoned(self) -> bool:
         """Whether the loop of a verb that is under way has stopped; what was not durable is lost, as in a crash."""

@@ -26,6 +26,7 @@ from stigmergy.blackboard.shell.bodies import Bodies
 from stigmergy.blackboard.shell.desk import LocalDesk
 from stigmergy.blackboard.shell.job import Worker
 from stigmergy.blackboard.shell.past import RecentPast
+from stigmergy.blackboard.shell.through import through
 from stigmergy.blackboard.shell.writer import Writer
 from stigmergy.blackboard.stores.base import Reader, Store
 
@@ -231,13 +232,14 @@ class Owner:
                 self.attempts.hold_back()
                 if self.decider.agenda.count > before and announced < ANNOUNCEMENTS:
                     continue
+                rest = len(self.decider.state.activations)
                 await self.durable(self.writer.last)
-                return reason, detail
+                if not self.bodies.count and len(self.decider.state.activations) == rest:
+                    return reason, detail
+                # else somebody published while this was written
         except BaseException:
-            leaving = asyncio.ensure_future(self._leave_running())
-            while not leaving.done():  # however often we are cancelled: who runs next must not meet it
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([leaving])
+            with suppress(asyncio.CancelledError):  # who runs next must not meet it
+                await through(asyncio.ensure_future(self._leave_running()))
             raise
         finally:
             self._quiet = self._goal = self._runner = None

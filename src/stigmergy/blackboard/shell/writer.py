@@ -86,6 +86,12 @@ class Writer:
     def _start(self) -> None:
         if self._decisions and self._idle():
             self._task = asyncio.get_running_loop().create_task(self._write())
+            self._task.add_done_callback(self._go_on)
+
+    def _go_on(self, _: object) -> None:
+        """The loop ended the task under those who still wait in it."""
+        if self.failed is None and any(not future.done() for _, future in self._waiting):
+            self._start()
 
     def _watch(self) -> None:
         self._way = asyncio.get_running_loop().call_later(STARVING, self._make_way)
