@@ -413,11 +413,16 @@ def check(world: World, log: list[ev.Event]) -> None:
     assert ends == Counter(e.seq for e in activated), "not every activation ended exactly once"
     takers = Counter((e.agent, i) for e in activated if not e.redriven for i in e.inputs)
     outputs = Counter((e.tx, e.cause) for e in log if isinstance(e, ev.Published))
-    left = 0
+    left, running = 0, set[int]()
     for e in log:
         left += isinstance(e, ev.Activated) - isinstance(e, ev.Completed | ev.Ended)
-        if isinstance(e, ev.Idled) and e.reason == "idle":
-            assert not left, "rest was announced while work was open"
+        if isinstance(e, ev.Claimed):
+            running.add(e.cause)
+        elif isinstance(e, ev.Completed | ev.Failed | ev.Ended):
+            running.discard(e.cause)
+        elif isinstance(e, ev.Idled) and e.reason != "timeout":
+            assert not running, f"rest was announced ({e.reason}) while bodies ran"
+            assert not left or e.reason != "idle", "rest was announced while work was open"
         if isinstance(e, ev.Published):
             for agent in {"A": ("copy", "pay"), "B": ("nap", "spread"), "C": ("inquire",)}.get(e.type, ()):
                 assert takers[agent, e.seq] == 1, f"{agent} was offered {e.type}@{e.seq} {takers[agent, e.seq]} times"

@@ -10,7 +10,9 @@ import selectors
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from random import Random
-from typing import Any
+from typing import Any, TypeVarTuple
+
+Ts = TypeVarTuple("Ts")
 
 TOO_MANY = 200_000
 """Callbacks after which something goes round in circles."""
@@ -63,7 +65,9 @@ class SeededLoop(asyncio.SelectorEventLoop):
         """Seconds that one turn of the loop takes."""
         return self.random.choice((0.0, 0.0, 0.0, 0.001, 0.01))
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         """Call this some time."""
         handle = asyncio.Handle(callback, args, self, context)
         self._ready_now.append(handle)

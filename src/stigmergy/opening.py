@@ -206,6 +206,8 @@ class OpenBoard(Roster, View):
             folded = fold(reader, Observers(self.components), self._envelope)
         else:
             folded = self._owner.folded
+        if isinstance(self._clock, SystemClock):
+            self._clock.follow(folded.state.at)
         past = RecentPast(reader, self._table, self._envelope)
         index = Index(specs)
         decider = Decider(folded.state, index, folded.observers, past, self.limits or Limits())

@@ -304,6 +304,9 @@ class Context(ContextMark):
 
         Args:
             key: what makes it the same artifact in the next attempt; by default its ordinal in this body.
+
+        Raises:
+            WrongFanOut: this attempt has published as much as `Limits(fan_out=)` allows.
         """
         if self._threaded:
             raise UseContext(f"{self.agent_name!r} is a plain function in a thread; return what it publishes.")

@@ -1,6 +1,6 @@
 """Where time comes from: outside."""
 
-import time
+from time import monotonic, time
 from typing import Protocol
 
 
@@ -17,9 +17,21 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The machine's clock, but it never goes back: if that is set back, time goes on from where it was, so that what
+    waits for two more seconds waits two seconds, and not a day."""
 
-    now = staticmethod(time.time)
+    def __init__(self) -> None:
+        self._at, self._since = 0.0, monotonic()
+
+    def now(self) -> float:
+        """Seconds since the epoch (UTC)."""
+        since = monotonic()
+        self._at, self._since = max(time(), self._at + since - self._since), since
+        return self._at
+
+    def follow(self, at: float) -> None:
+        """Go on from this time if the machine's clock is behind it, as a board's may be that was open before."""
+        self._at = max(self._at, at)
 
     def jump(self, to: float) -> bool:
         """Real time cannot be moved."""

@@ -187,7 +187,7 @@ class Limits:
     Attributes:
         activations: how many may start in one run.
         depth: activations between an artifact and an outside publish.
-        fan_out: outputs of one activation.
+        fan_out: outputs of one activation, and separately what one of its attempts publishes with `ctx.publish`.
         payload_bytes: size of one artifact as JSON.
         cost: money in dollars, exact; a string or a Decimal, never a float.
         tokens, seconds: sums over a run's activations and journaled effects.

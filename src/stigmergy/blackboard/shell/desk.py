@@ -7,7 +7,7 @@ from typing import Protocol
 from stigmergy.blackboard.clock import Clock
 from stigmergy.blackboard.core.decider import Decider
 from stigmergy.blackboard.core.decision import Draft
-from stigmergy.blackboard.errors import BoardBroken, CallRefused
+from stigmergy.blackboard.errors import BoardBroken, CallRefused, WrongFanOut
 from stigmergy.blackboard.events import Activated, Called, Calling, Event, Published
 from stigmergy.blackboard.shell.bodies import Bodies
 from stigmergy.blackboard.shell.job import Job
@@ -136,8 +136,21 @@ class LocalDesk:
             del self.sleepers[calling]
 
     async def publish_from(self, job: Job, drafts: Sequence[Draft]) -> list[int]:
-        """Publish on behalf of a running activation."""
+        """Publish on behalf of a running activation.
+
+        It is not held back while much is ready, as publishers from outside are: those that would have to work that
+        off may all be bodies that wait here. So what one attempt publishes is limited.
+
+        Raises:
+            WrongFanOut: it is more than `Limits(fan_out=)`.
+        """
         owner = self._owner
+        limit, job.published = owner.decider.limits.fan_out, job.published + len(drafts)
+        if limit is not None and job.published > limit:
+            raise WrongFanOut(
+                f"Limits(fan_out={limit:_}): {job.agent.name!r} publishes more than {limit:,} artifacts in one "
+                "attempt. Publish fewer, or raise it."
+            )
         origin = owner.decider.origin_of(job.id)
         events = owner.decider.publish(drafts, owner.clock.now(), origin)
         last = owner.record(events)

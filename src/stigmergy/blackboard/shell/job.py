@@ -79,6 +79,8 @@ class Job:
     claimed_at: float
     redriven: int
     desk: Desk
+    published: int = 0
+    """How much this attempt has published before its end."""
     suspended: bool = False
     """Its body is unwound, because it waits for an answer; that is no failure."""
 

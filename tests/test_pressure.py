@@ -1,0 +1,230 @@
+"""Poison, cycles, storms, queues and long runs: what is bounded, and by what."""
+
+import asyncio
+import gc
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from stigmergy import Blackboard, Context, Limits, Retry
+from stigmergy.blackboard.core.agenda import WEIGHT
+from stigmergy.blackboard.stores.sqlite import SQLiteStore
+from stigmergy.components import Quota
+from stigmergy.testing import VirtualClock
+from tests.boards import A, B, Boards, C, numbers
+
+pytestmark = pytest.mark.anyio
+
+# -- poison ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_poison_artifact_holds_up_none_of_a_thousand_good_ones(new_board: Boards) -> None:
+    board = new_board(concurrency=1, clock=VirtualClock())
+    ran: list[int] = []
+
+    @board.agent(retry=Retry(attempts=3, backoff=5.0))
+    async def work(a: A) -> B:
+        ran.append(a.n)
+        if a.n == 0:
+            raise OSError("poison")
+        return B(n=a.n)
+
+    await board.publish_many(A(n=n) for n in range(1_001))
+    report = await board.run_until_idle()
+    assert (report.done, report.dead, report.failed_attempts) == (1_000, 1, 3)
+    assert numbers(board, B) == list(range(1, 1_001))
+    assert ran == [*range(1_001), 0, 0]  # the good ones run while it waits to be tried again
+
+
+# -- cycles ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "detail", "outputs"),
+    [(Limits(depth=50), "depth 51 of 50", 1), (Limits(activations=50), "activations 50 of 50", 10)],
+    ids=["depth", "activations"],
+)
+async def test_a_loop_that_feeds_itself_ends_with_the_reason_and_loses_nothing(
+    new_board: Boards, limits: Limits, detail: str, outputs: int
+) -> None:
+    board = new_board(limits=limits)
+
+    @board.agent
+    async def ping(a: A) -> list[B]:
+        return [B(n=a.n + 1)] * outputs
+
+    @board.agent
+    async def pong(b: B) -> A:
+        return A(n=b.n + 1)
+
+    await board.publish(A())
+    report = await asyncio.wait_for(board.run_until_idle(), 60)
+    assert (report.reason, report.detail, report.dead) == ("budget", detail, 0)
+    assert report.done <= 51
+    assert report.open >= 1
+    assert report.activations == report.done + report.open
+
+
+async def test_one_agent_of_a_cycle_reaches_its_quota_and_others_go_on(new_board: Boards) -> None:
+    board = new_board(components=[Quota(activations=20, per="agent")])
+
+    @board.agent(self_trigger=True)
+    async def again(a: A) -> A:
+        return A(n=a.n + 1)
+
+    @board.agent
+    async def other(c: C) -> B:
+        return B(n=c.n)
+
+    await board.publish(A())
+    await board.publish_many(C(n=n) for n in range(10))
+    report = await board.run_until_idle()
+    assert (report.reason, report.done, report.open) == ("budget", 30, 1)
+    assert numbers(board, B) == list(range(10))
+
+
+# -- storms ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_storm_from_inside_a_body_ends_at_the_limit_of_its_fan_out(new_board: Boards) -> None:
+    board = new_board(concurrency=4, limits=Limits(fan_out=50), clock=VirtualClock())
+    ran = 0
+
+    @board.agent(retry=Retry(attempts=2))
+    async def storm(a: A, ctx: Context) -> None:
+        for n in range(1_000):
+            await ctx.publish(B(n=n))
+
+    @board.agent
+    async def at_once(c: C, ctx: Context) -> None:
+        await asyncio.gather(*(ctx.publish(B(n=n)) for n in range(1_000)))
+
+    @board.agent
+    async def count(b: B) -> None:
+        nonlocal ran
+        ran += 1
+
+    await board.publish(A())
+    await board.publish(C())
+    report = await board.run_until_idle()
+    assert {d.error.type for d in report.left.dead_letters if d.error} == {"WrongFanOut"}
+    assert report.dead == 2
+    assert ran == board.artifacts(B).total == 100  # an attempt that is repeated publishes nothing again
+
+
+# -- starvation --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("low", "high"), [("low", "high"), ("medium", "critical"), ("low", "critical")])
+async def test_a_low_priority_among_a_stream_of_higher_ones_starts_when_it_has_waited_for_the_difference(
+    new_board: Boards, low: str, high: str
+) -> None:
+    clock = VirtualClock()
+    board = new_board(concurrency=1, clock=clock, limits=Limits(depth=None))
+    start, waited = clock.now(), -1.0
+    bound = WEIGHT[high] - WEIGHT[low]
+
+    @board.agent(self_trigger=True)
+    async def busy(a: A) -> A | None:
+        clock.advance(10.0)
+        return A(n=a.n + 1) if clock.now() < start + 2 * bound else None
+
+    @board.agent
+    async def patient(b: B) -> None:
+        nonlocal waited
+        waited = clock.now() - start
+
+    await board.publish(B(), priority=low)  # type: ignore[arg-type]
+    await board.publish_many([A(), A()])
+    await board.publish(A(), priority=high)  # type: ignore[arg-type]
+    report = await board.run_until_idle()
+    assert report.ok
+    assert 0 <= waited <= bound + 20.0
+
+
+async def test_a_slow_agent_does_not_hold_up_a_fast_one(new_board: Boards) -> None:
+    board = new_board(concurrency=2)
+    fast_is_done, ran = asyncio.Event(), 0
+
+    @board.agent(concurrency=1)
+    async def slow(a: A) -> None:
+        await fast_is_done.wait()
+
+    @board.agent
+    async def fast(b: B) -> None:
+        nonlocal ran
+        ran += 1
+        if ran == 500:
+            fast_is_done.set()
+
+    await board.publish_many(A(n=n) for n in range(100))
+    await board.publish_many(B(n=n) for n in range(500))
+    report = await asyncio.wait_for(board.run_until_idle(), 60)
+    assert (report.ok, report.done) == (True, 600)
+
+
+# -- bombs -------------------------------------------------------------------------------------------------------------
+
+
+async def test_artifacts_without_end_under_one_key_of_a_join_are_let_go_at_its_limit(new_board: Boards) -> None:
+    board = new_board()
+
+    async def both(a: A, b: B) -> None: ...
+
+    board.agent("both").consumes(A, B, by="key", max_waiting=100).body(both)
+    for _ in range(5):
+        await board.publish_many(A(key="same") for _ in range(1_000))
+    assert board._owner is not None
+    assert len(board._owner.decider.state.alive) <= 1_000 + 100  # one publish, and what waits
+    assert (await board.run_until_idle()).reason == "idle"
+
+
+# -- soak --------------------------------------------------------------------------------------------------------------
+
+
+def memory() -> int:
+    """Bytes of this process that are in memory."""
+    gc.collect()
+    pages = Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def soak(path: Path, deliveries: int) -> None:
+    """Run so many deliveries on a file; memory, threads and open files are the same at a quarter and at the end."""
+    taken: list[tuple[int, int, int]] = []
+    async with Blackboard(SQLiteStore(path), limits=Limits(activations=None, depth=None)) as board:
+
+        def look() -> None:
+            taken.append((memory(), threading.active_count(), len(os.listdir("/proc/self/fd"))))
+
+        @board.agent(pure=True)
+        async def there(a: A) -> B | None:
+            if a.n in (deliveries // 4, deliveries // 4 * 3):
+                look()
+            return B(n=a.n + 50) if a.n < deliveries else None
+
+        @board.agent(pure=True)
+        async def back(b: B) -> A:
+            return A(n=b.n + 50)
+
+        await board.publish_many(A(n=n) for n in range(0, 100, 2))
+        report = await board.run_until_idle()
+        assert report.ok
+        assert report.done >= deliveries
+    (early, threads, files), (late, threads_late, files_late) = taken[0], taken[-1]
+    assert (threads, files) == (threads_late, files_late)
+    assert late - early < 12_000_000, f"{(late - early) / 1e6:.1f} MB more"
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+async def test_memory_threads_and_files_stay_what_they_are_over_twenty_thousand_deliveries(tmp_path: Path) -> None:
+    await soak(tmp_path / "board.db", 20_000)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+async def test_memory_threads_and_files_stay_what_they_are_over_a_million_deliveries(tmp_path: Path) -> None:
+    await soak(tmp_path / "board.db", 1_000_000)
