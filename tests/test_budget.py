@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from stigmergy import Blackboard, Budget, Component, Context, Costs, Limits, Retry, replay
+from stigmergy import Ask, Blackboard, Budget, Component, Context, Costs, Limits, Retry, replay
 from stigmergy.agents.models.scripted import Answer, Scripted
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Called, Calling, Failed
@@ -80,32 +80,55 @@ async def test_who_is_only_in_the_way_of_reservations_waits_until_they_are_settl
 
 
 class Moody(Meter):
-    """Costs, fails and takes its time at random, but never costs more than it said."""
+    """Costs and fails at random, and answers in a random order: of all who ask, whoever the dice choose is next."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(cost="0", most="0.20")
         self._dice = Random(seed)
+        self._waiting: list[asyncio.Future[None]] = []
+        self.order: list[int] = []
 
     async def complete(self, request: Request, /, on_token: OnToken | None = None) -> Reply:
-        for _ in range(self._dice.randrange(5)):
-            await asyncio.sleep(0)
+        number = len(self.asked)
+        self.asked.append(request)
+        mine = asyncio.get_running_loop().create_future()
+        self._waiting.append(mine)
+        self._later(self._dice.randrange(8))
+        await mine
+        self.order.append(number)
         if self._dice.random() < 0.2:
-            raise self._dice.choice((ModelTimeout("slow"), RateLimited("later"), OSError("gone")))
-        text = outputs(B()) if self._dice.random() < 0.7 else "no"
+            patience = self._dice.randrange(90)
+            raise self._dice.choice((ModelTimeout("slow"), RateLimited("later", retry_after=patience), OSError("gone")))
+        text = outputs(B(n=self._dice.randrange(3))) if self._dice.random() < 0.7 else "no"
         return Reply(text=text, cost=Decimal(self._dice.randrange(21)) / 100, usage=Usage(output=3))
 
+    def _later(self, turns: int) -> None:
+        """Some turns of the loop later one of those who wait gets an answer."""
+        if turns:
+            asyncio.get_running_loop().call_soon(self._later, turns - 1)
+        else:
+            self._waiting.pop(self._dice.randrange(len(self._waiting))).set_result(None)
 
-@pytest.mark.parametrize("seed", range(8))
+
+@pytest.mark.req("S0.24", "S3.74")
+@pytest.mark.parametrize("seed", range(30))
 @pytest.mark.parametrize("cap", ["limit", "component"])
 async def test_whatever_the_order_costs_and_failures_a_cap_holds_and_sums_agree(
     new_board: Boards, cap: str, seed: int
 ) -> None:
-    board = new_board(model=Moody(seed), concurrency=Random(seed).choice((2, 7, 50)), clock=VirtualClock(), **CAPS[cap])  # type: ignore[arg-type]
-    await team(board, 20, retry=Retry(attempts=3)).publish(A())
-    report = await board.run_until_idle()
+    concurrency = Random(seed).choice((2, 7, 50))
+    board = new_board(model=Moody(seed), concurrency=concurrency, clock=VirtualClock(), **CAPS[cap])  # type: ignore[arg-type]
+    team(board, 20, retry=Retry(attempts=3))
+    for n in range(5):  # with losers
+        board.agent(f"best{n}").model(ask=Ask(best_of=3)).limits(retry=Retry(attempts=2)).consumes(A).publishes(B)
+    await board.publish(A())
+    report = await board.run_until_idle(horizon=None)
     spent, most = recount(board.events())
     assert most <= 1
-    assert report.cost == spent == board.fold(Costs()).total.money
+    accounts = board.fold(Costs())
+    assert report.cost == spent == accounts.total.money
+    for each in (accounts.agents, accounts.runs, accounts.effects):
+        assert sum(s.money for s in each.values()) == spent
     assert report.reason == "budget" or report.open == 0
     assert replay(board, board).ok
 
