@@ -32,7 +32,15 @@ def test_the_wheel_holds_the_library_and_nothing_else() -> None:
 
 
 def test_hello_runs() -> None:
-    assert "HELLO" in run(sys.executable, "hello.py")
+    assert "HELLO" in run(sys.executable, "-m", "examples.hello")
+
+
+def test_the_examples_that_a_script_answers_run() -> None:
+    assert "10 activations: 10 done" in run(sys.executable, "-m", "examples.phases")
+    assert "[ants:5]" in run(sys.executable, "-m", "examples.research", "--store", "research.db")
+    finding = str(json.loads(run(COMMAND, "show", "research.db", "Finding", "--json"))[0]["id"])
+    asked = run(COMMAND, "prompt", "examples/research.py:team", "writer", finding, "--store", "research.db")
+    assert "Writes the article" in asked
 
 
 def test_the_pytest_plugin_is_there(open_board: "OpenBoard") -> None:
@@ -43,7 +51,7 @@ def test_the_command_line_runs_reads_and_explains_a_board() -> None:
     run(COMMAND, "--version")
     seed = {"description": "Build authentication", "phase": "analysis", "done_definition": "A plan", "work_id": "auth"}
     (HERE / "seeds.json").write_text(json.dumps({"type": "WorkDiscovery", "payload": seed}), encoding="utf-8")
-    run(COMMAND, "run", "auth.py", "--seed", "seeds.json", "--store", "auth.db")
+    run(COMMAND, "run", "examples/auth.py", "--seed", "seeds.json", "--store", "auth.db")
     artifacts = json.loads(run(COMMAND, "show", "auth.db", "--json"))
     assert artifacts
     assert "WorkDiscovery" in run(COMMAND, "graph", "auth.db")
@@ -60,7 +68,7 @@ def test_every_test_of_the_page_on_testing_passes_with_the_extra_alone(tmp_path:
 
 def test_a_recorded_activation_becomes_a_test_that_passes(tmp_path: Path) -> None:
     (HERE / "questions.jsonl").write_text('{"type": "Question", "payload": {"text": "hello"}}\n', encoding="utf-8")
-    run(COMMAND, "run", "hello.py", "--seed", "questions.jsonl", "--store", "hello.db")
+    run(COMMAND, "run", "examples/hello.py", "--seed", "questions.jsonl", "--store", "hello.db")
     answer = json.loads(run(COMMAND, "show", "hello.db", "Answer", "--json"))[0]["id"]
-    run(COMMAND, "make-test", "hello.db", "hello.py", str(answer), "-o", "test_hello.py")
+    run(COMMAND, "make-test", "hello.db", "examples/hello.py", str(answer), "-o", "test_hello.py")
     assert "1 passed" in run(sys.executable, "-m", "pytest", "-q", "test_hello.py")

@@ -16,7 +16,7 @@ from stigmergy.agents.models.scripted import Scripted
 from stigmergy.blackboard.events import Called
 from stigmergy.testing import outputs
 from tests.chat_server import ChatServer, Exchange, say
-from tests.readme import ROOT
+from tests.readme import ROOT, blocks
 from tests.test_examples import grown, most_at_once, part
 
 pytestmark = pytest.mark.anyio
@@ -81,6 +81,19 @@ async def test_the_phases_say_what_was_wrong_in_one_line() -> None:
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.xdist_group("litellm")
+async def test_the_readme_asks_a_server_of_ones_own(tmp_path: Path) -> None:
+    (block,) = (b for b in blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python") if "LiteLLM(" in b)
+    reply = '{"outputs": [{"type": "Answer", "payload": {"text": "42"}}]}'
+    async with ChatServer([say("Well."), say(reply)]) as server:
+        assert block.count("http://127.0.0.1:11434/v1") == 1
+        program = block.replace("http://127.0.0.1:11434/v1", server.url) + '\n\nprint(ask("What is 6 * 7?"))\n'
+        (tmp_path / "ask.py").write_text(program, encoding="utf-8")
+        done = await anyio.run_process([sys.executable, "ask.py"], cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (0, b"42\n"), done.stderr.decode()
+    assert [exchange.body["model"] for exchange in server.asked] == ["qwen3", "qwen3"]
 
 
 # -- the research -----------------------------------------------------------------------------------------------------
