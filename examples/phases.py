@@ -150,9 +150,10 @@ async def work(roster: Roster, text: str, store: Path | None) -> tuple[bool, str
     async with Blackboard(store, roster=roster) as board:
         await board.publish(task(text), key="task")
         report = await board.run_until_idle()
+        failed = [f"{d.agent}@{d.id}: {d.error.message}" for d in board.dead_letters() if d.error]
         last = board.artifacts(ValidationResult)[-1:]
         why = ["", "Where the last validation came from:", str(board.why(last[0].id))] if last else []
-        return report.ok, "\n".join([str(report), *why])
+        return report.ok, "\n".join([str(report), *failed, *why])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -235,7 +235,8 @@ async def research(roster: Roster, question: str, store: Path | None) -> tuple[b
     async with Blackboard(store, roster=roster) as board:
         await board.publish(Question(text=question), key="question")
         report = await board.run_until_idle()
-        parts = [str(report)]
+        failed = [f"{d.agent}@{d.id}: {d.error.message}" for d in board.dead_letters() if d.error]
+        parts = [str(report), *failed]
         notes = sorted({name for finding in board.artifacts(Finding).payloads for name in finding.notes})
         for article in board.artifacts(Article).payloads:
             cited = [f"[{name}] {sentence_of(name)}" for name in notes if name in article.text]

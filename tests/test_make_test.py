@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -416,37 +416,42 @@ def a_call(n: int) -> ToolCall:
     return ToolCall(id="1", name="weigh", arguments=f'{{"n": {n}}}')
 
 
-MODELS: list[tuple[str, list[Answer], str]] = [
-    ("tools", [[a_call(2)], outputs(Weight(n=20))], "outputs == [Weight(n=20)]"),
-    ("broken JSON", ['{"outputs": [{"type": "Weight", "payload": {"n": 20}}'], "outputs == [Weight(n=20)]"),
-    ("failed provider", [[a_call(2)], RateLimited("wait"), outputs(Weight(n=20))], "outputs == [Weight(n=20)]"),
-    ("refused outputs", ["no", [a_call(3)], "no", [a_call(2)], outputs(Weight(n=20))], "outputs == [Weight(n=20)]"),
-    (
-        "useless replies",
-        ["one", "two", "three"],
-        "pytest.raises(\n        BadReply,\n        match=re.escape(\n            \"gave 'weigher'",
-    ),
-    ("bad key", [BadKey("there is no key")] * 3, 'pytest.raises(BadKey, match=re.escape("there is no key"))'),
-]
+@dataclass(frozen=True)
+class Talk:
+    """What a model replies, one after the other, and what the test of it says."""
+
+    replies: list[Answer]
+    said: str
 
 
-@pytest.mark.parametrize(("name", "replies", "said"), MODELS, ids=[name for name, _, _ in MODELS])
-def test_what_a_model_answered_is_answered_again(name: str, replies: list[Answer], said: str, tmp_path: Path) -> None:
-    board = Blackboard(roster=answering, model=Scripted(replies), clock=VirtualClock())
-    board.run_sync(Plain(n=2))
-    asked = next(e.seq for e in board.events() if isinstance(e, Activated))
-    text = make_test(board, answering, asked, file=ROOT / "tests" / "test_x.py")
-    assert said in text
-    (tmp_path / "test_model.py").write_text(text)
-    done = pytest_on(ROOT, tmp_path / "test_model.py")
-    assert done.returncode == 0, done.stdout
-    if name == "tools":
-        assert 'assert ctx.called == ["model/1", "model/1/tool/1", "model/2"]' in text
-        (tmp_path / "test_model.py").write_text(
-            text.replace('\\"n\\": 2', '\\"n\\": 3').replace('{"n": 2}', '{"n": 3}')
-        )
-        changed = pytest_on(ROOT, tmp_path / "test_model.py")
-        assert "CallChanged" in changed.stdout
+GOOD = outputs(Weight(n=20))
+TALKS = {
+    "tools": Talk([[a_call(2)], GOOD], "outputs == [Weight(n=20)]"),
+    "broken JSON": Talk(['{"outputs": [{"type": "Weight", "payload": {"n": 20}}'], "outputs == [Weight(n=20)]"),
+    "failed provider": Talk([[a_call(2)], RateLimited("wait"), GOOD], "outputs == [Weight(n=20)]"),
+    "refused outputs": Talk(["no", [a_call(3)], "no", [a_call(2)], GOOD], "outputs == [Weight(n=20)]"),
+    "useless replies": Talk(["1", "2", "3"], "BadReply,\n        match=re.escape(\n            \"gave 'weigher' no"),
+    "bad key": Talk([BadKey("missing")], 'pytest.raises(BadKey, match="missing")'),
+}
+
+
+def test_what_a_model_answered_is_answered_again(tmp_path: Path) -> None:
+    files = []
+    for number, (name, talk) in enumerate(TALKS.items()):
+        board = Blackboard(roster=answering, model=Scripted(talk.replies), clock=VirtualClock())
+        board.run_sync(Plain(n=2))
+        asked = next(e.seq for e in board.events() if isinstance(e, Activated))
+        text = make_test(board, answering, asked, file=ROOT / "tests" / "test_x.py")
+        assert talk.said in text, name
+        files.append(tmp_path / f"test_{number}.py")
+        files[-1].write_text(text)
+        if name == "tools":
+            assert 'assert ctx.called == ["model/1", "model/1/tool/1", "model/2"]' in text
+            changed = tmp_path / "test_changed.py"
+            changed.write_text(text.replace('{"n": 2}', '{"n": 3}'))
+    done = pytest_on(ROOT, *files)
+    assert f"{len(TALKS)} passed" in done.stdout, done.stdout
+    assert "CallChanged" in pytest_on(ROOT, changed).stdout
 
 
 def test_an_agent_with_the_tools_of_a_server_gets_no_test() -> None:

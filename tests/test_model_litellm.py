@@ -365,11 +365,14 @@ async def test_litellm_keeps_quiet_and_leaves_logging_alone(capfd: pytest.Captur
     assert capfd.readouterr() == ("", "")
 
 
-async def test_without_the_extra_one_line_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("price", [PRICE, None], ids=["priced", "unpriced: the list of prices is missing as well"])
+async def test_without_the_extra_one_line_names_the_command(
+    price: Price | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "litellm", None)
     async with ChatServer([say("x")]) as server:
         with pytest.raises(ModelMissing) as failed:
-            await at(server).complete(ASKING)
+            await LiteLLM("openai/test", api_base=server.url, price=price).complete(ASKING)
     assert "pip install 'stigmergy[llm]'" in str(failed.value)
     assert "\n" not in str(failed.value)
 

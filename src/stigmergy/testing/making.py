@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -40,7 +41,8 @@ from stigmergy.testing.source import (
     text,
 )  # fmt: skip
 
-_REPLY = re.compile(r"model/\d+")
+_TALK = re.compile(r"model(-\d+)?")
+_REPLY = re.compile(_TALK.pattern + r"/\d+")
 _SHOWN = 200
 """Characters of an error's message that a test compares."""
 
@@ -265,15 +267,18 @@ class _Written:
         if not self._modelled:
             return {key: self._effect(*e) for key, e in effects.items()}
         after = max((f.seq for f in self._seen.failures if refused(f)), default=-1)
-        old = sum(bool(_REPLY.fullmatch(key)) and e[0].seq <= after for key, e in effects.items())
+        old = Counter(
+            key.partition("/")[0] for key, e in effects.items() if _REPLY.fullmatch(key) and e[0].seq <= after
+        )
         found: dict[str, Code] = {}
         for key, (calling, called) in effects.items():
-            parts = key.split("/")
-            if calling.seq <= after and parts[0] == "model":
-                continue
-            if parts[0] == "model":
-                key = "/".join(["model", str(int(parts[1]) - old), *parts[2:]])
-            found[key] = self._reply(called) if _REPLY.fullmatch(key) else self._effect(calling, called)
+            talk, _, rest = key.partition("/")
+            number, *inside = rest.split("/")
+            if _TALK.fullmatch(talk) and calling.seq > after:
+                new = "/".join([talk, str(int(number) - old[talk]), *inside])
+                found[new] = self._reply(called) if _REPLY.fullmatch(key) else self._effect(calling, called)
+            elif not _TALK.fullmatch(talk):
+                found[key] = self._effect(calling, called)
         return found
 
     def _reply(self, called: ev.Called) -> Code:

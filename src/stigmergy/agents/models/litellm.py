@@ -100,14 +100,14 @@ class LiteLLM:
         """
         if guard is not None:
             guard(self.name, self._api_base)
+        if self._litellm is None:
+            self._litellm = self._of_some_provider(
+                await anyio.to_thread.run_sync(_import_litellm, abandon_on_cancel=True)
+            )
         if self._cost(Usage()) is None and not self._allow_unpriced:
             raise UnknownPrice(
                 f"{self.name}: nobody knows its price. Give price=Price(input=…, output=…) in dollars for a million "
                 "tokens, or allow_unpriced=True."
-            )
-        if self._litellm is None:
-            self._litellm = self._of_some_provider(
-                await anyio.to_thread.run_sync(_import_litellm, abandon_on_cancel=True)
             )
         sent = wire(request, self.name, schemas=self._schemas)
         for name, value in os.environ.items():
