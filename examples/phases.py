@@ -28,15 +28,14 @@ from stigmergy import (
     ValidationResult,
     WorkDiscovery,
 )
-from stigmergy.agents.models.litellm import LiteLLM
-from stigmergy.agents.models.model import Reply, Request, Usage
-from stigmergy.agents.models.price import Price
-from stigmergy.agents.models.scripted import Scripted
+from stigmergy.models import LiteLLM, Price, Reply, Request, Scripted, Usage
 from stigmergy.testing import asked, outputs
 
 TASK = "Build an authentication system with OAuth and JWT"
 TRIES = Retry(attempts=3, backoff=1)
 ASK = Ask(max_tokens=4_000)
+FREE = Price("0", "0")
+"""What a server of one's own costs."""
 
 
 def team(model: str = "", base_url: str = "", cost: str = "1.00") -> Roster:
@@ -44,10 +43,10 @@ def team(model: str = "", base_url: str = "", cost: str = "1.00") -> Roster:
 
     Args:
         model: as litellm writes it; "" = the script.
-        base_url: of a server that speaks the OpenAI chat API.
+        base_url: of a server of one's own that speaks the OpenAI chat API; it costs nothing.
         cost: dollars that a run may take.
     """
-    answering = LiteLLM(model, api_base=base_url or None, allow_unpriced=bool(base_url)) if model else SCRIPT
+    answering = LiteLLM(model, api_base=base_url or None, price=FREE if base_url else None) if model else SCRIPT
     roster = Roster(
         model=answering, context=PhaseContextProvider(PHASES), components=[NestedWork()],
         limits=Limits(cost=cost, activations=60),
@@ -139,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m examples.phases", description=(__doc__ or "").partition("\n")[0])
     made.add_argument("task", nargs="?", default=TASK, help="what is to be done; needs a model")
     made.add_argument("--model", default="", help="as litellm writes it: openai/gpt-4.1, anthropic/claude-sonnet-4-5")
-    made.add_argument("--base-url", default="", help="of your own server, which speaks the OpenAI chat API")
+    made.add_argument("--base-url", default="", help="of your own server: it speaks the OpenAI chat API and is free")
     made.add_argument("--cost", default="1.00", help="dollars that the run may take (default 1.00)")
     made.add_argument("--store", type=Path, help="board file (.db); the same command goes on where it was stopped")
     return made

@@ -19,15 +19,14 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, TypeAdapter
 
 from stigmergy import Ask, Blackboard, Budget, Limits, Retry, Roster, StigmergyError
-from stigmergy.agents.models.litellm import LiteLLM
-from stigmergy.agents.models.model import Estimate, Reply, Request, ToolCall, Usage
-from stigmergy.agents.models.price import Price
-from stigmergy.agents.models.scripted import Scripted
+from stigmergy.models import Estimate, LiteLLM, Price, Reply, Request, Scripted, ToolCall, Usage
 from stigmergy.testing import asked, outputs
 
 CORPUS = Path(__file__).parent / "corpus"
 TRIES = Retry(attempts=3, backoff=1)
 ASK = Ask(max_tokens=1_500)
+FREE = Price("0", "0")
+"""What a server of one's own costs."""
 
 
 class Question(BaseModel):
@@ -130,10 +129,10 @@ def team(model: str = "", base_url: str = "", cost: str = "1.00") -> Roster:
 
     Args:
         model: as litellm writes it; "" = the script.
-        base_url: of a server that speaks the OpenAI chat API.
+        base_url: of a server of one's own that speaks the OpenAI chat API; it costs nothing.
         cost: dollars that a run may take; a fifth of them is kept for the writer.
     """
-    answering = LiteLLM(model, api_base=base_url or None, allow_unpriced=bool(base_url)) if model else SCRIPT
+    answering = LiteLLM(model, api_base=base_url or None, price=FREE if base_url else None) if model else SCRIPT
     limits = Limits(cost=cost, activations=40)
     budget = Budget(cost=cost, per="run", reserve_for="writer", reserve=str(Decimal(cost) / 5))
     roster = Roster(model=answering, components=[budget], limits=limits, concurrency=4)
@@ -224,7 +223,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m examples.research", description=(__doc__ or "").partition("\n")[0])
     made.add_argument("question", nargs="?", default=QUESTION, help="needs a model; the library is small")
     made.add_argument("--model", default="", help="as litellm writes it: openai/gpt-4.1, anthropic/claude-sonnet-4-5")
-    made.add_argument("--base-url", default="", help="of your own server, which speaks the OpenAI chat API")
+    made.add_argument("--base-url", default="", help="of your own server: it speaks the OpenAI chat API and is free")
     made.add_argument("--cost", default="1.00", help="dollars that the run may take (default 1.00)")
     made.add_argument("--store", type=Path, help="board file (.db); the same command goes on where it was stopped")
     return made

@@ -11,9 +11,8 @@ import pytest
 from examples import auth, phases, research
 
 from stigmergy import AnalysisResult, Blackboard, Implementation, ValidationResult, View, WorkDiscovery, read, replay
-from stigmergy.agents.models.model import Message, Request
-from stigmergy.agents.models.scripted import Scripted
 from stigmergy.blackboard.events import Called
+from stigmergy.models import Message, Request, Scripted
 from stigmergy.testing import outputs
 from tests.chat_server import ChatServer, Exchange, say
 from tests.readme import ROOT, blocks

@@ -25,9 +25,8 @@ from examples.model_search.planning import Situation, plan
 from examples.model_search.profile import profile
 
 from stigmergy import Blackboard, Tally, View, Vote, WorkDiscovery, read, replay
-from stigmergy.agents.models.model import Request
-from stigmergy.agents.models.scripted import Scripted
 from stigmergy.blackboard.events import Opened
+from stigmergy.models import Request, Scripted
 from stigmergy.testing import asked, outputs
 from tests.readme import ROOT
 

@@ -15,9 +15,8 @@ from examples.model_search.data import BUNDLED, DataError, Dataset, load
 from examples.model_search.report import best_of, leaderboard, leaderboard_text, write_best
 from examples.model_search.story import story_of, story_svg, story_text
 from stigmergy import Blackboard, StigmergyError
-from stigmergy.agents.models.litellm import LiteLLM
-from stigmergy.agents.models.model import Model
 from stigmergy.blackboard.errors import KeyReused
+from stigmergy.models import LiteLLM, Model, Price
 
 FILES = {
     "best_pipeline.py": "best pipeline",
@@ -36,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--store", type=Path, help="board file (.db); the same command goes on where it was stopped")
     made.add_argument("--budget", type=int, default=30, help="how many pipelines may be tried (default 30)")
     made.add_argument("--model", default="", help="a language model as the analyst, as in openai/gpt-4.1")
-    made.add_argument("--base-url", default="", help="of your own server, which speaks the OpenAI chat API")
+    made.add_argument("--base-url", default="", help="of your own server: it speaks the OpenAI chat API and is free")
     made.add_argument("--cost", default="1.00", help="dollars that the model may take (default 1.00)")
     made.add_argument("--seed", type=int, default=0, help="of the folds, the held-out rows and the models")
     return made
@@ -68,8 +67,9 @@ async def search(
 
 
 def asked_model(name: str, base_url: str) -> Model | None:
-    """The model of this name, if one is named; a server of one's own has no price."""
-    return LiteLLM(name, api_base=base_url or None, allow_unpriced=bool(base_url)) if name else None
+    """The model of this name, if one is named; a server of one's own costs nothing."""
+    free = Price("0", "0") if base_url else None
+    return LiteLLM(name, api_base=base_url or None, price=free) if name else None
 
 
 def _results(board: Blackboard, data: Dataset, out: Path) -> list[str]:

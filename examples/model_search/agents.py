@@ -36,7 +36,7 @@ from examples.model_search.validate import (
     scored_folds,
 )
 from stigmergy import Artifact, Consensus, Limits, Roster, Tally, Vote, WorkDiscovery
-from stigmergy.agents.models.model import Model
+from stigmergy.models import Model
 
 CONCURRENCY = 2
 Method = Callable[[Dataset, Spec, Spec], Opinion]
