@@ -454,6 +454,24 @@ def test_what_a_model_answered_is_answered_again(tmp_path: Path) -> None:
     assert "CallChanged" in pytest_on(ROOT, changed).stdout
 
 
+choosing = Roster()
+choosing.agent("chooser").tools(weigh).model(
+    ask=Ask(best_of=2, score=lambda outputs, _: sum(getattr(w, "n", 0) for w in outputs))
+).consumes(Plain).publishes(Weight)
+
+
+def test_of_several_conversations_the_best_is_the_best_again() -> None:
+    model = Scripted([[a_call(2)], [a_call(3)], outputs(Weight(n=20)), outputs(Weight(n=30))])
+    board = Blackboard(roster=choosing, model=model)
+    board.run_sync(Plain(n=2))
+    text = make_test(board, choosing, board.artifacts(Weight)[0].ref, file=ROOT / "tests" / "test_x.py")
+    assert '"model-2/1/tool/1": Effect(' in text
+    assert "outputs == [Weight(n=30)]" in text
+    written: dict[str, Any] = {}
+    exec(text, written)
+    next(value for name, value in written.items() if name.startswith("test_chooser"))()
+
+
 def test_an_agent_with_the_tools_of_a_server_gets_no_test() -> None:
     roster = Roster()
     roster.agent("far").consumes(Plain).publishes(Weight)
