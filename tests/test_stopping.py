@@ -1,7 +1,8 @@
 """Closing and cancelling while bodies run; watching what happens."""
 
 import asyncio
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
 
@@ -9,6 +10,8 @@ from stigmergy import (
     Retry,
     read,
 )
+from stigmergy.agents.models.model import ToolCall
+from stigmergy.agents.prompting.tools import Tool, tool_of
 from stigmergy.blackboard.errors import (
     BoardClosed,
 )
@@ -17,7 +20,8 @@ from stigmergy.blackboard.events import (
     Closed,
     Completed,
 )
-from tests.boards import A, B, Boards, copying, numbers
+from tests.boards import A, B, Boards, C, copying, in_the_middle, numbers
+from tests.scripted import Script
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +55,49 @@ async def test_closing_stops_what_runs_and_starts_nothing_afterwards(new_board: 
         await board.publish(A())
     with pytest.raises(BoardClosed):
         await board.run_until_idle()
+
+
+@pytest.mark.parametrize("how", ["closed", "cancelled"])
+async def test_tools_are_closed_after_who_uses_them_was_stopped_and_nothing_starts_afterwards(
+    new_board: Boards, how: str
+) -> None:
+    noted: list[str] = []
+    started = asyncio.Event()
+
+    async def press() -> str:
+        """A button."""
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            noted.append("the tool was stopped")
+        return ""
+
+    class Buttons:
+        @asynccontextmanager
+        async def open_tools(self) -> AsyncIterator[list[Tool]]:
+            noted.append("opened")
+            try:
+                yield [tool_of(press)]
+            finally:
+                noted.append("closed")
+
+    press_it = ToolCall(id="c", name="press", arguments="{}")
+    board = copying(new_board(model=Script(lambda _: press_it), concurrency=1), name="later")
+    board.agent("user").tools(Buttons()).consumes(C).publishes(B)
+    await board.publish(C())
+    await board.publish(A(n=1))
+    run = await in_the_middle(board, started)
+    if how == "cancelled":
+        run.cancel()
+        await asyncio.wait([run])
+    await board.close()
+    await asyncio.wait([run])
+    assert noted == ["opened", "the tool was stopped", "closed"]
+    last = list(board.events())[-1]
+    assert isinstance(last, Closed)
+    await asyncio.sleep(0)
+    assert (list(board.events())[-1].seq, numbers(board, B)) == (last.seq, [])
 
 
 async def test_a_closed_board_can_still_be_read(new_board: Boards) -> None:

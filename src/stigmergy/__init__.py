@@ -44,6 +44,7 @@ from stigmergy.components import (
     Consensus,
     Costs,
     Escalation,
+    Failures,
     Fallback,
     Metrics,
     PhaseStatistics,
@@ -54,6 +55,7 @@ from stigmergy.components import (
     Tally,
     Vote,
     WorkflowComplete,
+    WorkflowError,
     WorkflowMetrics,
 )
 from stigmergy.phases import (
@@ -97,6 +99,7 @@ __all__ = [
     "Difference",
     "Discard",
     "Escalation",
+    "Failures",
     "Fallback",
     "FunctionAgent",
     "Hold",
@@ -135,6 +138,7 @@ __all__ = [
     "Withdraw",
     "WorkDiscovery",
     "WorkflowComplete",
+    "WorkflowError",
     "WorkflowMetrics",
     "__version__",
     "after",

@@ -373,9 +373,13 @@ class Recalled(Event):
 
 @dataclass(slots=True)
 class Redriven(Event):
-    """What had failed (`cause`, with this outcome) is tried again, by a new activation with the same inputs."""
+    """What had failed (`cause`, with this outcome) is tried again, by a new activation with the same inputs.
+
+    `by`: the component that decided it; "" = a person did.
+    """
 
     outcome: Outcome = "dead_letter"
+    by: str = ""
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from stigmergy.components.completion import Completion, WorkflowComplete, every_
 from stigmergy.components.consensus import Consensus
 from stigmergy.components.costs import Costs
 from stigmergy.components.escalation import Escalation, Remedy
+from stigmergy.components.failures import Failures, WorkflowError
 from stigmergy.components.fallback import Fallback
 from stigmergy.components.progress import Progress
 from stigmergy.components.questions import Questions
@@ -20,6 +21,7 @@ __all__ = [
     "Consensus",
     "Costs",
     "Escalation",
+    "Failures",
     "Fallback",
     "Metrics",
     "PhaseStatistics",
@@ -31,6 +33,7 @@ __all__ = [
     "Tally",
     "Vote",
     "WorkflowComplete",
+    "WorkflowError",
     "WorkflowMetrics",
     "every_phase",
 ]

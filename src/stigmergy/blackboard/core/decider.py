@@ -394,7 +394,7 @@ class Decider(Running):
                 edits = self.edits_of(reaction.id, reaction.edited or {})
                 self._redrive(reaction.id, edits, reaction.agent, origin.producer)
             case cp.Discard():
-                self._discard(reaction.id, f"{origin.producer}: {reaction.reason}")
+                self._discard(reaction.id, f"{origin.producer}: {reaction.reason}", origin.producer)
 
 
 def _first_of(reasons: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import JsonValue, TypeAdapter
 
 from stigmergy.blackboard import events as ev
+from stigmergy.blackboard.core.chain import Chain
 from stigmergy.blackboard.core.tree import Growth
 from stigmergy.blackboard.events import ErrorInfo, Event, Outcome, Reason
 from stigmergy.blackboard.payloads.types import type_of
@@ -194,6 +195,7 @@ class Ledger:
     ended: dict[int, str] = field(default_factory=dict)
     questions: dict[int, Question] = field(default_factory=dict)
     growth: Growth = field(default_factory=Growth)
+    chain: Chain = field(default_factory=Chain)
 
     def apply(self, event: Event) -> None:
         """Fold one event."""
@@ -241,6 +243,8 @@ class Ledger:
 
     def _published(self, e: ev.Published) -> None:
         self.growth.published(e)
+        if e.system:
+            self.chain.published(e)
         if e.type in _ABOUT_QUESTIONS:
             self._asked_or_answered(e)
         if e.held_by:
@@ -271,6 +275,10 @@ class Ledger:
     def _left(self, orphan: Orphan, *, unserved: bool) -> None:
         (self.orphans if unserved else self.self_skipped).add(orphan.id, orphan)
 
+    def _held_back(self, e: ev.Held) -> None:
+        if not any(q.about == e.cause for q in self.questions.values()):
+            self.chain.held(e)
+
     def _withdrawn(self, e: ev.Withdrawn) -> None:
         self.held.pop(e.cause, None)
         self.withdrawn.add(e.cause, Refused(e.cause, e.by, e.reason))
@@ -284,6 +292,8 @@ class Ledger:
         self.activations += 1
         self.running[e.seq] = _Open(e.agent, e.inputs)
         self.growth.activated(e)
+        if e.redriven:
+            self.chain.activated(e, self.ended.get(e.redriven))
 
     def _claimed(self, e: ev.Claimed) -> None:
         if self.busy_since is None:
@@ -317,6 +327,7 @@ class Ledger:
         if a is None:
             return
         self.growth.ended(e)
+        self.chain.finished(e)
         if self.questions:
             self._nobody_asks(e.cause)
         self._count(e.outcome, self._column(a.agent), 1)
@@ -332,6 +343,7 @@ class Ledger:
         self._nobody_asks(e.cause)
         ending = (self.dead_letters if e.outcome == "dead_letter" else self.put_aside).remove(e.cause)
         agent = ending.agent if ending is not None else self.ended.get(e.cause)
+        self.chain.redriven(e)
         self._count(e.outcome, self._column(agent) if agent is not None else Column(""), -1)
 
     def _recalled(self, e: ev.Recalled) -> None:
@@ -411,6 +423,7 @@ _FOLDS: dict[type[Event], Callable[[Ledger, Any], None]] = {
     ev.Released: Ledger._released, ev.Withdrawn: Ledger._withdrawn, ev.Expired: Ledger._expired,
     ev.Redriven: Ledger._redriven, ev.Recalled: Ledger._recalled, ev.Opened: Ledger._opened,
     ev.Enrolled: Ledger._enrolled, ev.Faulted: Ledger._faulted, ev.Idled: Ledger._idled, ev.Closed: Ledger._closed,
+    ev.Held: Ledger._held_back,
 }  # fmt: skip
 _QUESTION = type_of(HumanQuestion).name
 _ABOUT_QUESTIONS = frozenset((_QUESTION, type_of(HumanAnswer).name))

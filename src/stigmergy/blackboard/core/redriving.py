@@ -7,6 +7,7 @@ from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
 from stigmergy.blackboard import events as ev
+from stigmergy.blackboard.core.decision import PERSON
 from stigmergy.blackboard.core.offers import Offers
 from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.events import Event
@@ -92,13 +93,13 @@ class Redriving(Offers):
                 found[p.seq] = edited
         return found
 
-    def _discard(self, id: int, reason: str) -> None:
-        self._end(self._redrive(id, {}, "", ""), "skipped", DISCARDED + reason)
+    def _discard(self, id: int, reason: str, by: str = "") -> None:
+        self._end(self._redrive(id, {}, "", by), "skipped", DISCARDED + reason)
 
     def _redrive(self, id: int, edits: Edits, agent: str, by: str) -> int:
         old, ended = self.redrivable(id)
         inputs = self.inputs_of(old)
-        again = self._emit(ev.Redriven(outcome=ended.outcome), id)
+        again = self._emit(ev.Redriven(outcome=ended.outcome, by="" if by == PERSON.producer else by), id)
         self._recall(inputs, id)
         others = {p.seq: self._edited(p, edits[p.seq], again, by) for p in inputs if p.seq in edits}
         ids = [others.get(i, i) for i in old.inputs]

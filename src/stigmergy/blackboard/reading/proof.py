@@ -202,8 +202,21 @@ def _course(reader: Reader, activation: ev.Activated, until: int | None) -> str:
     if cost:
         parts.append(money(cost))
     if activation.redriven:
-        parts.append(f"{activation.redriven} tried again")
+        again = (e for e in _following(reader, activation.redriven, until) if isinstance(e, ev.Redriven))
+        parts.append(f"{activation.redriven} tried again" + next((f" by {e.by}" for e in again if e.by), ""))
+    parts += _chain(reader, events, until)
     return ", ".join(parts)
+
+
+def _chain(reader: Reader, events: Sequence[Event], until: int | None) -> list[str]:
+    """Who did what about its failure."""
+    parts = [f"held back by {name}" for name in dict.fromkeys(e.by for e in events[:-1] if isinstance(e, ev.Held))]
+    ended = next((e for e in events if isinstance(e, ev.Ended) and e.outcome == "dead_letter"), None)
+    for e in _following(reader, ended.seq, until) if ended is not None else ():
+        if isinstance(e, ev.Published):
+            parts.append(f"{e.type}@{e.seq} by {e.producer}")
+    parts += [f"opened again by {e.by or 'a person'}" for e in events if isinstance(e, ev.Redriven)]
+    return parts
 
 
 def _outcome(events: Sequence[Event], activation: ev.Activated) -> str:

@@ -1,12 +1,13 @@
 """What a run came to: a value with the reason it ended, counts, costs, and everything that is left."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from html import escape
 
 from pydantic import TypeAdapter
 
+from stigmergy.blackboard.core.chain import Link
 from stigmergy.blackboard.core.enrolment import RosterChange
 from stigmergy.blackboard.core.ledger import Column, Ledger
 from stigmergy.blackboard.core.state import State
@@ -75,6 +76,7 @@ class Report:
         tree: how the work began to branch.
         roster_changes: what this board's agents and components are otherwise than when it was last run; only in the
             report of a run.
+        chain: what components did about failures, one for each that did something.
     """
 
     reason: Reason
@@ -102,6 +104,7 @@ class Report:
     estimated: Decimal = Decimal(0)
     unanswered: int = 0
     roster_changes: tuple[RosterChange, ...] = ()
+    chain: tuple[Link, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -139,7 +142,7 @@ class Report:
 
     def __str__(self) -> str:
         parts = [[self.headline(), self._totals()], table(self._agents(), right=self._numbers()), self._branches()]
-        parts += [self._leftovers(), self._put_aside()]
+        parts += [self._chain(), self._leftovers(), self._put_aside()]
         if self.roster_changes:
             parts.append(["  since the last run", *(f"  {change}" for change in self.roster_changes)])
         return "\n\n".join("\n".join(part) for part in parts if part)
@@ -226,6 +229,10 @@ class Report:
             rows.append(("", f"… {more:,} more", "report.left" if self.store == "memory" else ""))
         return [f"  {number(self.left.count, 'thing')} left", *table(rows)]
 
+    def _chain(self) -> list[str]:
+        rows = [(link.name, _did(link)) for link in self.chain]
+        return ["  components", *table(rows)] if rows else []
+
     def _put_aside(self) -> list[str]:
         rows = [(p.outcome, p.line()) for p in self.put_aside]
         if len(rows) > _SHOWN_OF_A_KIND:
@@ -263,7 +270,7 @@ def report_of(
         ledger.failed_attempts, ledger.cost, ledger.tokens, tuple(_line(c) for c in ledger.agents.values()),
         left_on(state, ledger, ref, subscriptions), put_aside(ledger),
         ledger.growth.branches(_SHOWN_BRANCHES), limits or Limits(), ledger.estimated, ledger.unanswered,
-        roster_changes,
+        roster_changes, tuple(replace(link) for link in ledger.chain.links.values()),
     )  # fmt: skip
 
 
@@ -279,6 +286,14 @@ def _last_reason(ledger: Ledger) -> tuple[Reason, str]:
 def _line(c: Column) -> AgentLine:
     mean = c.spent / c.timed if c.timed else 0.0
     return AgentLine(c.name, c.phase, c.done, c.dead, c.skipped, c.retries, mean, c.quantile(0.95), c.cost, c.tokens)
+
+
+def _did(link: Link) -> str:
+    did = (
+        ("held back", link.held), ("published about", link.told), ("tried again", link.tried_again),
+        ("handed over", link.taken_over), ("gave up", link.given_up),
+    )  # fmt: skip
+    return ", ".join(f"{what} {n:,}" for what, n in did if n)
 
 
 def _count(n: int) -> str:
