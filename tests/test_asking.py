@@ -80,6 +80,18 @@ async def test_an_answer_resumes_the_body_and_recorded_effects_are_not_executed_
     assert replay(board, board).ok
 
 
+async def test_questions_are_answered_in_any_order(new_board: Boards) -> None:
+    board = deploying(new_board(components=[Questions()]))
+    await board.publish_many([A(n=n) for n in range(4)])
+    await board.run_until_idle()
+    for done, n in enumerate((2, 3, 0, 1), 1):
+        await board.answer(asked(board)[n], True)
+        report = await board.run_until_idle()
+        assert (report.done, len(report.left.questions), report.left.held) == (done, 4 - done, ())
+    assert sorted(numbers(board, B)) == [0, 1, 2, 3]
+    assert replay(board, board).ok
+
+
 async def test_an_answer_that_comes_while_the_board_runs_is_taken_at_once(new_board: Boards) -> None:
     board = deploying(new_board(components=[Questions()]))
     waits = asyncio.Event()

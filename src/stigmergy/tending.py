@@ -39,9 +39,11 @@ class TendedBoard(OpenBoard):
         """
 
         async def verb(owner: Owner) -> Artifact[HumanAnswer]:
-            asked, question = self._question(owner, self._position(id)[0])
+            position, name = self._position(id)
+            asked, question = self._question(owner, position if name in ("", type_of(HumanQuestion).name) else 0, id)
             given = _as_json(value, "an answer")
-            one_of = isinstance(given, dict) or any(given == c and type(given) is type(c) for c in question.choices)
+            form = isinstance(given, dict) and "anyOf" in question.answer
+            one_of = form or any(given == c and type(given) is type(c) for c in question.choices)
             if question.choices and not one_of:
                 few = ", ".join(str(c).lower() if isinstance(c, bool) else str(c) for c in question.choices)
                 raise NotAChoice(f"{value!r} is no answer to {question.what!r}. Choose one of {few}.")
@@ -57,10 +59,10 @@ class TendedBoard(OpenBoard):
 
         return cast("Artifact[HumanAnswer]", await self._during(verb))
 
-    def _question(self, owner: Owner, id: int) -> tuple[Published, HumanQuestion]:
+    def _question(self, owner: Owner, id: int, said: int | str) -> tuple[Published, HumanQuestion]:
         event = owner.past.event(id)
         if not isinstance(event, Published) or event.type != type_of(HumanQuestion).name:
-            raise NotFound(f"{id} is no question. The report lists those that wait for an answer.")
+            raise NotFound(f"{said} is no question. The report lists those that wait for an answer.")
         question = HumanQuestion.model_validate_json(event.payload)
         answered = owner.past.key(event.run, answer_key(id)) is not None
         if not event.system and not answered and question.about not in owner.decider.state.activations:
@@ -76,23 +78,26 @@ class TendedBoard(OpenBoard):
             run: the same for everything in this run.
 
         Raises:
-            NotFound: an id is that of no activation and no artifact.
+            NotFound: an id is that of no activation and no artifact, or there is no such run.
         """
         check_text("reason", reason)
 
         async def verb(owner: Owner) -> None:
             open_now = owner.decider.state.activations
+            if run is not None and run not in owner.decider.state.runs:
+                raise NotFound(f"there is no run {run!r}, so it cannot be cancelled.")
             found = dict.fromkeys(a.id for a in open_now.values() if run is not None and a.run == run)
             state = owner.decider.state
             waiting = sorted({*state.held, *(id for places in state.waiting.values() for id in places)})
             let_go = dict.fromkeys(id for id in waiting if run is not None and owner.past.published(id).run == run)
-            for id in dict.fromkeys(self._position(id)[0] for id in ids):
+            for said in ids:
+                id, name = self._position(said)
                 event = owner.past.event(id)
-                if isinstance(event, Published):
+                if isinstance(event, Published) and name in ("", event.type):
                     found |= dict.fromkeys(a.id for a in open_now.values() if self._descends(owner, a.inputs, id))
                     let_go |= dict.fromkeys(w for w in waiting if self._descends(owner, [w], id))
                 else:
-                    found |= dict.fromkeys(self._activations(owner, [id]))
+                    found |= dict.fromkeys(self._activations(owner, [said]))
             now = self._clock.now()
             await self._recorded(owner, owner.decider.cancel(list(found), reason, now, waiting=list(let_go)))
 
@@ -125,6 +130,7 @@ class TendedBoard(OpenBoard):
 
         async def verb(owner: Owner) -> None:
             name, now = run or self._run, self._clock.now()
+            check_text("run", name)
             await self._recorded(owner, owner.decider.close_run(name, PAUSED, f"run {name!r}: {reason}", "person",
                                                                 "park", now))  # fmt: skip
 
@@ -148,11 +154,14 @@ class TendedBoard(OpenBoard):
         await owner.durable(owner.writer.last)
 
     def _activations(self, owner: Owner, ids: Iterable[int | str]) -> list[int]:
-        found = list(dict.fromkeys(self._position(id)[0] for id in ids))
-        for id in found:
-            if id not in owner.decider.state.activations and not isinstance(owner.past.event(id), Activated):
-                raise NotFound(f"{id} is no activation. The report names those that are left, as agent@{id}.")
-        return found
+        found: dict[int, None] = {}
+        for said in ids:
+            id, name = self._position(said)
+            event = owner.past.event(id)
+            if not isinstance(event, Activated) or name not in ("", event.agent):
+                raise NotFound(f"{said} is no activation. The report names those that are left, as agent@33.")
+            found[id] = None
+        return list(found)
 
     async def retry(self, *ids: int | str, edited: BaseModel | Mapping[str, JsonValue] | None = None) -> None:
         """Try dead letters again in the next run, or in this one; all of them or none.
@@ -205,6 +214,7 @@ class TendedBoard(OpenBoard):
             UnknownField: none of them has one of the fields.
             InvalidPayload: a class does not take it: refused here rather than in the body.
         """
+        fields = _as_json(fields, "edited=")
         before = {p.seq: self._as_of_today(p) for p in inputs}
         unknown = [name for name in fields if not any(name in from_json(e.data) for e in before.values())]
         if unknown:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.errors import CallChanged, CallRefused, DefinitionError, NotAnswered
@@ -40,7 +40,7 @@ class Asking:
                 f"{self.job.agent.name!r} asks a question, but nobody keeps questions on this board. "
                 "Add the component: Blackboard(components=[Questions()])."
             )
-        adapter = TypeAdapter(self.answer)
+        adapter = self._adapter()
         refused = ""
         for turn in count(1):
             asked, given = await self._asked(adapter, turn, refused)
@@ -54,6 +54,26 @@ class Asking:
             except ValidationError as error:
                 refused = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors())
         raise AssertionError("counting does not end")
+
+    def _adapter(self) -> TypeAdapter[Any]:
+        """What checks the answer.
+
+        Raises:
+            DefinitionError: `answer=` is nothing that can be checked, or the default is no such answer.
+        """
+        try:
+            adapter = TypeAdapter(self.answer)
+            adapter.json_schema()
+        except PydanticUserError as error:
+            raise DefinitionError(
+                f"ctx.ask({self.key!r}): answer={self.answer!r} is no type, or none that JSON can hold."
+            ) from error
+        try:
+            if self.default is not None:
+                adapter.validate_python(self.default)
+        except ValidationError as error:
+            raise DefinitionError(f"ctx.ask({self.key!r}): default={self.default!r} is no answer to it.") from error
+        return adapter
 
     async def _asked(self, adapter: TypeAdapter[Any], turn: int, refused: str) -> tuple[int, HumanAnswer | None]:
         """The question on the board, asked once however often the body comes here, and its answer.

@@ -270,7 +270,7 @@ class Context(ContextMark):
             CallChanged: an earlier attempt asked something else with this key.
             CallRefused: no component of this board keeps questions.
         """
-        limit = None if within is None else in_seconds(within, "ctx.ask()")
+        limit = None if within is None else in_seconds(within, "ctx.ask(within=)")
         self._announce(key, (), {})
         return await Asking(self._job, self._drafting, key, what, answer, limit, default).wait()
 

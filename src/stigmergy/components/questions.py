@@ -36,10 +36,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class OpenQuestions:
-    """The open questions by id, and, of failures by activation: those that nobody has taken care of, with the event
-    that ended them, and those about which a person has decided, with the run and the answer."""
+    """The open questions by id, and an open one of each activation that asks; and, of failures by activation: those
+    that nobody has taken care of, with the event that ended them, and those about which a person has decided, with the
+    run and the answer."""
 
     open: dict[int, Asked] = field(default_factory=dict)
+    about: dict[int, int] = field(default_factory=dict)
     failed: dict[int, int] = field(default_factory=dict)
     decided: dict[int, tuple[str, JsonValue]] = field(default_factory=dict)
 
@@ -65,14 +67,15 @@ class Questions(Component[OpenQuestions]):
                 if (question := seen.artifact.as_type(HumanQuestion)) is not None:
                     until = None if question.within is None else event.at + question.within
                     asked = Asked(question.about, event.producer, event.run, question.what, until, question.default)
-                    return replace(state, open={**state.open, event.seq: asked})
+                    return _with_open(state, {**state.open, event.seq: asked})
                 answer = seen.artifact.as_type(HumanAnswer)
                 if answer is None or event.key != answer_key(answer.question):
                     return state
                 return _without(state, answer.question)
             case Rang(timer="alarm") if event.component == self.name:
                 due = {id_: a for id_, a in state.open.items() if a.until is not None and a.until <= event.at}
-                return replace(state, open={**state.open, **{id_: replace(a, overdue=True) for id_, a in due.items()}})
+                overdue = {id_: replace(a, overdue=True) for id_, a in due.items()}
+                return _with_open(state, {**state.open, **overdue})
             case Completed() | Ended() | Redriven():
                 over = [id_ for id_, a in state.open.items() if a.about == event.cause]
                 return _without(state, *over) if over else state
@@ -94,9 +97,9 @@ class Questions(Component[OpenQuestions]):
 
     def admit(self, state: OpenQuestions, request: ActivationRequest | CallRequest, /) -> Admission:
         if isinstance(request, ActivationRequest):
-            for id_, a in state.open.items():
-                if a.about == request.id:
-                    return Hold(f"HumanQuestion@{id_}: {a.what}", a.until)
+            id_ = state.about.get(request.id)
+            if id_ is not None:
+                return Hold(f"HumanQuestion@{id_}: {state.open[id_].what}", state.open[id_].until)
         return ADMIT
 
     def alarm(self, state: OpenQuestions, /) -> float | None:
@@ -111,4 +114,8 @@ class Questions(Component[OpenQuestions]):
 
 
 def _without(state: OpenQuestions, *ids: int) -> OpenQuestions:
-    return replace(state, open={id_: a for id_, a in state.open.items() if id_ not in ids})
+    return _with_open(state, {id_: a for id_, a in state.open.items() if id_ not in ids})
+
+
+def _with_open(state: OpenQuestions, questions: dict[int, Asked]) -> OpenQuestions:
+    return replace(state, open=questions, about={a.about: id_ for id_, a in questions.items()})

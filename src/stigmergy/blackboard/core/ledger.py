@@ -256,7 +256,8 @@ class Ledger:
         if e.type == _QUESTION:
             q = HumanQuestion.model_validate_json(e.payload)
             until = None if q.within is None else e.at + q.within
-            self.questions[e.seq] = Question(e.seq, q.what, list(q.choices), q.about, e.producer, until)
+            what = f"{q.what} (the answer before was none: {q.refused})" if q.refused else q.what
+            self.questions[e.seq] = Question(e.seq, what, list(q.choices), q.about, e.producer, until)
         else:
             id = HumanAnswer.model_validate_json(e.payload).question
             if e.key == answer_key(id):

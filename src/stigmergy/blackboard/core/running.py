@@ -114,15 +114,17 @@ class Running(Redriving):
         return cp.Deny("the component failed, so nothing is admitted")
 
     def _ask_again(self, name: str) -> None:
-        """Offer again what a component holds, oldest first, until it holds one again; who is denied now is told so
-        by everybody's next claim. What a component holds when it breaks stays held."""
+        """Offer again what a component holds, oldest first; who is denied now is told so by everybody's next claim.
+        All are asked about, as each may be held for a reason of its own. What a component holds when it breaks stays
+        held."""
         held = self._held.get(name, {})
         for id in sorted(held, key=lambda i: (self.state.activations[i].at, i)):
             answer = self._admission(self.observers.components[name], request_of(self.state.activations[id]))
-            if isinstance(answer, cp.Hold) or name in self.observers.faulted:
-                if isinstance(answer, cp.Hold):
-                    self._hold_on(id, name, answer)
+            if name in self.observers.faulted:
                 break
+            if isinstance(answer, cp.Hold):
+                self._hold_on(id, name, answer)
+                continue
             del held[id]
             self._emit(ev.Released(by=name), id)
 

@@ -25,7 +25,7 @@ LISTED = 1_000
 def next_command(store: str, verb: str, *arguments: object) -> str:
     """What to type next: a command for a file, a call for a board in memory."""
     if store == "memory":
-        call = f"board.{verb}({', '.join(repr(a) for a in arguments)})"
+        call = f"board.{verb}({', '.join('...' if a is ... else repr(a) for a in arguments)})"
         return f"await {call}" if verb in ("retry", "answer") else call
     return " ".join(["stigmergy", verb, shlex.quote(store), *(shlex.quote(str(a)) for a in arguments)])
 
