@@ -56,9 +56,6 @@ class Source:
     components: Sequence[Component[Any]] = ()
 
 
-"""The largest position that a store can be asked for."""
-
-
 class View:
     """Everything that can be read of a board. Reads are not awaited and never change anything."""
 
