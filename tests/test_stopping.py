@@ -20,8 +20,8 @@ from stigmergy.blackboard.events import (
     Closed,
     Completed,
 )
+from stigmergy.models import Scripted
 from tests.boards import A, B, Boards, C, copying, in_the_middle, numbers
-from tests.scripted import Script
 
 pytestmark = pytest.mark.anyio
 
@@ -83,7 +83,7 @@ async def test_tools_are_closed_after_who_uses_them_was_stopped_and_nothing_star
                 noted.append("closed")
 
     press_it = ToolCall(id="c", name="press", arguments="{}")
-    board = copying(new_board(model=Script(lambda _: press_it), concurrency=1), name="later")
+    board = copying(new_board(model=Scripted(lambda _: press_it), concurrency=1), name="later")
     board.agent("user").tools(Buttons()).consumes(C).publishes(B)
     await board.publish(C())
     await board.publish(A(n=1))
