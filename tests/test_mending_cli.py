@@ -106,4 +106,4 @@ def test_dead_letters_are_listed_inspected_retried_edited_and_discarded() -> Non
     assert resumed.exit_code == 0
     assert "discarded: a typing error" in resumed.stdout
     again = stigmergy(f"discard run.db {second} --reason x")
-    assert (again.exit_code, again.stderr.startswith(f"NotFound: {second} was tried again already")) == (2, True)
+    assert (again.exit_code, again.stderr.startswith(f"NotFound: ship@{second} was tried again already")) == (2, True)

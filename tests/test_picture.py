@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stigmergy import Component, Publish, Seen, WorkDiscovery
+from stigmergy.blackboard.errors import BadFileName
 from stigmergy.blackboard.events import Activated, Published
 from stigmergy.blackboard.reading.drawing import Arrow, Box, draw
 from stigmergy.blackboard.reading.picture import Edge, Node, Picture
@@ -105,7 +106,7 @@ async def test_every_form_names_all_nodes_and_counts_all_edges(new_board: Boards
 
 
 def test_an_unknown_ending_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"\.svg, \.html, \.mmd, \.dot"):
+    with pytest.raises(BadFileName, match=r"\.svg, \.html, \.mmd, \.dot"):
         Picture("x").save(tmp_path / "x.png")
 
 

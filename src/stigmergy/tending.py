@@ -53,7 +53,7 @@ class TendedBoard(OpenBoard):
                 [seq] = await owner.publish([draft], PERSON)
             except KeyReused as error:
                 raise KeyReused(
-                    f"question {asked.seq} was answered already, otherwise. Look at it with why."
+                    f"HumanQuestion@{asked.seq} was answered already, otherwise. Look at it with why."
                 ) from error
             return envelope(owner.past.published(seq), answer)
 
@@ -66,7 +66,9 @@ class TendedBoard(OpenBoard):
         question = HumanQuestion.model_validate_json(event.payload)
         answered = owner.past.key(event.run, answer_key(id)) is not None
         if not event.system and not answered and question.about not in owner.decider.state.activations:
-            raise NotFound(f"nobody waits for an answer to {id} any more: the activation that asked has ended.")
+            raise NotFound(
+                f"nobody waits for an answer to HumanQuestion@{id} any more: the activation that asked has ended."
+            )
         return event, question
 
     async def cancel(self, *ids: int | str, run: str | None = None, reason: str = "asked for") -> None:

@@ -20,7 +20,7 @@ StigmergyError
 │   ├── BadKey, BadRequest, ContextTooLong, ModelMissing, UnknownPrice                not worth one
 │   ├── ScriptEnded, NotRecorded, BadCassette
 ├── QueryError             a read found something else than it asked for
-│   ├── NotFound, NotExactlyOne, NotAChoice
+│   ├── NotFound, NotExactlyOne, BadFileName, NotAChoice
 ├── NetworkRefused         a test tried to reach something outside (stigmergy.testing)
 └── RunFailed              `report.raise_for_failures()`: chains the first failure, `Recorded` as the log has it
 """
@@ -245,6 +245,10 @@ class NotFound(QueryError):
 
 class NotExactlyOne(QueryError):
     """One artifact was asked for and none or several were found."""
+
+
+class BadFileName(QueryError):
+    """A file cannot be read or written under this name."""
 
 
 class NotAChoice(QueryError):

@@ -75,7 +75,10 @@ class Redriving(Offers):
         if not isinstance(old, ev.Activated) or ended is None or ended.outcome == "skipped":
             raise NotFound(f"{id} is no activation that failed. The report lists what can be tried again.")
         if any(isinstance(e, ev.Redriven) for e in follows):
-            raise NotFound(f"{id} was tried again already, or discarded. Look at what became of that with `why {id}`.")
+            name = f"{old.agent}@{id}"
+            raise NotFound(
+                f"{name} was tried again already, or discarded. Look at what became of it with `why {name}`."
+            )
         return old, ended
 
     def inputs_of(self, old: ev.Activated) -> list[ev.Published]:

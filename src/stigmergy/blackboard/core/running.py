@@ -272,7 +272,9 @@ class Running(Redriving):
         """
         a = self._held_by_worker(id, fence)
         if a is None:
-            raise CallRefused(f"activation {id} is no longer this worker's; its effects are not started.")
+            known = self.state.activations.get(id)
+            name = f"{known.agent}@{id}" if known is not None else f"activation {id}"
+            raise CallRefused(f"{name} is no longer this worker's; its effects are not started.")
         self._begin(now)
         name, answer = "limits", self._affordable(a, event)
         if isinstance(answer, cp.Admit) and self.observers.admitting:

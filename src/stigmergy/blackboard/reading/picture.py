@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from stigmergy.blackboard import events as ev
+from stigmergy.blackboard.errors import BadFileName
 from stigmergy.blackboard.events import Event
 from stigmergy.blackboard.reading.drawing import Arrow, Box, draw
 from stigmergy.blackboard.text import number, short
@@ -98,14 +99,20 @@ class Picture:
         """Write it to a file; the form follows from the ending: .svg, .html, .mmd or .dot.
 
         Raises:
-            ValueError: another ending.
+            BadFileName: another ending, or nothing can be written there.
         """
+        if not isinstance(path, str | Path):
+            raise BadFileName(f"{path!r} is no file name. Give one that ends in .svg, .html, .mmd or .dot.")
         target = Path(path)
         forms = {".svg": self.svg, ".html": self.html, ".mmd": self.mermaid, ".dot": self.dot}
         form = forms.get(target.suffix.lower())
         if form is None:
-            raise ValueError(f"{target.name} has an unknown ending. Pictures are saved as {', '.join(forms)}.")
-        target.write_text(form(), encoding="utf-8")
+            raise BadFileName(f"{target.name} has an unknown ending. Pictures are saved as {', '.join(forms)}.")
+        try:
+            target.write_text(form(), encoding="utf-8")
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise BadFileName(f"{str(target)!r} cannot be written: {why}. Choose another file.") from error
         return target
 
     def _repr_svg_(self) -> str:
