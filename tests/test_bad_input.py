@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel
 
-from stigmergy import Blackboard, PhaseContextProvider, WorkDiscovery
+from stigmergy import Blackboard, PhaseContextProvider, WorkDiscovery, read
 from stigmergy.blackboard import errors
 from stigmergy.blackboard.errors import StigmergyError
 from stigmergy.blackboard.events import Redriven
@@ -150,6 +150,14 @@ READ: list[tuple[str, Ask, type[StigmergyError], str]] = [
     ("one of none", lambda b: b.one(B), errors.NotExactlyOne, "there is none among 0 of them."),
     ("no filter", lambda b: b.artifacts(A, where="n"), errors.BadFilter, "where= takes a mapping"),
     ("no type", lambda b: b.artifacts(5), errors.BadType, "Give a class, or the name of one."),
+    ("producer", lambda b: b.artifacts(A, producer=5), errors.BadFilter, "producer=5 is no agent or component."),
+    ("tags", lambda b: b.artifacts(A, tags=5), errors.BadFilter, "tags=5 are no tags."),
+    ("limit of text", lambda b: b.artifacts(A, limit="x"), errors.BadFilter, "limit='x' is no number."),
+    ("a picture of no form", lambda b: b.graph().save("a.png"), errors.BadFileName, "a.png has an unknown ending."),
+    ("a picture without name", lambda b: b.graph().save(None), errors.BadFileName, "None is no file name."),
+    ("a picture nowhere", lambda b: b.graph().save("no/a.svg"), errors.BadFileName, "No such file or directory"),
+    ("a picture with NUL", lambda b: b.graph().save("a\0.svg"), errors.BadFileName, "cannot be written: embedded null"),
+    ("no file to read", lambda b: read(cast("Any", None)), errors.StoreError, "None is no board file. Give its name."),
     ("limit", lambda b: b.artifacts(A, limit=-1), errors.BadFilter, "limit=-1 lists nothing."),
 ]
 
@@ -233,6 +241,66 @@ async def test_watching_outlives_a_new_agent_and_ends_when_the_board_is_closed(
         await asyncio.wait_for(watching, 10)
         assert kinds[-1] == "Closed"
     watching.cancel()
+
+
+async def test_why_takes_an_artifact(new_board: Boards) -> None:
+    board, other = with_a_witness(new_board()), new_board()
+    a = await board.publish(A(n=1))
+    b = await with_a_witness(other).publish(B(n=1))
+    await board.run_until_idle()
+    assert str(board.why(a)) == str(board.why(a.id)) == str(board.why(a.ref))
+    assert str(board.why_not("witness", a)) == str(board.why_not("witness", a.id))
+    with pytest.raises(errors.NotFound, match=f"there is no B@{b.id}"):
+        board.why(b)
+
+
+async def test_a_body_may_run_another_board_and_is_refused_its_own(new_board: Boards) -> None:
+    board, other = new_board(), with_a_witness(new_board())
+    told: list[str] = []
+
+    @board.agent
+    async def asks(a: A) -> B:
+        inside = with_a_witness(Blackboard())
+        await inside.publish(A(n=a.n))
+        await inside.run_until_idle()
+        await other.publish(A(n=10 * a.n))
+        await other.run_until_idle()
+        with pytest.raises(errors.UseContext) as raised:
+            await board.publish(A())
+        told.append(one_line(raised.value))
+        return B(n=sum(numbers(inside, C) + numbers(other, C)))
+
+    @board.agent
+    async def after_it(a: A) -> None:
+        with pytest.raises(errors.UseContext, match="agent 'after_it' uses the board"):
+            board.run_sync()
+
+    await board.publish(A(n=1))
+    report = await board.run_until_idle()
+    assert (report.dead, report.done) == (0, 2)
+    assert numbers(board, B) == [11]
+    [told_once] = told
+    assert told_once.startswith("agent 'asks' uses the board inside its body. ")
+
+
+async def test_a_body_of_a_board_inside_a_body_may_not_use_the_outer_one(new_board: Boards) -> None:
+    board = new_board()
+
+    @board.agent
+    async def outer(a: A) -> None:
+        inside = Blackboard()
+
+        @inside.agent
+        async def inner(b: B) -> None:
+            with pytest.raises(errors.UseContext, match="agent 'outer' uses the board"):
+                await board.publish(A())
+
+        await inside.publish(B())
+        (await inside.run_until_idle()).raise_for_failures()
+
+    await board.publish(A())
+    assert (await board.run_until_idle()).ok
+    await goes_on(with_a_witness(board))
 
 
 # -- predicates --------------------------------------------------------------------------------------------------------

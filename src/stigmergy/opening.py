@@ -40,7 +40,7 @@ from stigmergy.blackboard.payloads.types import TypeTable
 from stigmergy.blackboard.reading.artifacts import envelope
 from stigmergy.blackboard.reading.view import Source, View
 from stigmergy.blackboard.shell.attempts import WINDOW
-from stigmergy.blackboard.shell.owner import Owner
+from stigmergy.blackboard.shell.owner import Owner, told
 from stigmergy.blackboard.shell.past import RecentPast
 from stigmergy.blackboard.shell.through import through
 from stigmergy.blackboard.stores.base import Reader, Store
@@ -84,6 +84,7 @@ class OpenBoard(Roster, View):
         )
         self._store = store_for(store, durability)
         self._durability = durability
+        self._home: object = os.path.realpath(self._store.path) if isinstance(self._store, SQLiteStore) else self._store
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._run = run
         self._table = TypeTable()
@@ -139,14 +140,15 @@ class OpenBoard(Roster, View):
                 await self._take_in()
         owner = cast("Owner", self._owner)
         if owner.writer.failed is not None:
-            raise BoardBroken(f"{self._store.name}: an append failed ({owner.writer.failed}). Open the board again.")
+            raise BoardBroken(f"an append failed before, so open the board again. {told(owner.writer.failed)}")
         return owner
 
     def _refuse_inside(self) -> None:
         """A body would wait for itself."""
-        if inside_body.get():
+        own = next((body for body in inside_body.get() if body.home is None or body.home == self._home), None)
+        if own is not None:
             raise UseContext(
-                f"agent {inside_body.get()!r} uses the board inside its body. Return what it publishes, "
+                f"agent {own.agent!r} uses the board inside its body. Return what it publishes, "
                 "or take ctx: Context and use ctx.publish."
             )
 
@@ -212,7 +214,10 @@ class OpenBoard(Roster, View):
         index = Index(specs)
         decider = Decider(folded.state, index, folded.observers, past, self.limits or Limits())
         worker = BodyWorker(
-            [answered(agent, self.model, self._audience) for agent in self.agents], self._table, self.context
+            [answered(agent, self.model, self._audience) for agent in self.agents],
+            self._table,
+            self.context,
+            self._home,
         )
         owner = Owner(self._store, reader, decider, folded, past, worker, self._clock, self.concurrency)
         owner.watchers = self._watchers

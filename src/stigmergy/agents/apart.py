@@ -23,7 +23,7 @@ from traceback import format_exc
 from typing import Any
 from weakref import WeakSet
 
-from stigmergy.agents.threads import in_thread, inside_body
+from stigmergy.agents.threads import enter_body, in_thread
 from stigmergy.blackboard.errors import NotSendable, ProcessDied
 
 KEPT = 30.0
@@ -34,9 +34,10 @@ _spawn = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A body as another process finds it, and its arguments."""
+    """A body as another process finds it, and its arguments; `home` is the board's file, if it has one."""
 
     agent: str
+    home: str | None
     module: str
     qualname: str
     args: Sequence[object]
@@ -184,7 +185,7 @@ def _answer(data: bytes) -> bytes:
     except Exception as error:  # noqa: BLE001  told to the process that asks
         way_out = "Define it, and the classes of its inputs, at the top level of a module file"
         return _packed("raised", NotSendable(f"{name} cannot be loaded in another process ({error}). {way_out}."))
-    inside_body.set(call.agent)
+    enter_body(call.agent, call.home)
     try:
         result = body(*call.args, **call.named)
         if inspect.iscoroutine(result):

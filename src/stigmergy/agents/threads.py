@@ -4,13 +4,33 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
 from threading import Lock, Thread
 from typing import TypeVar, cast
 
 R = TypeVar("R")
 
-inside_body: ContextVar[str] = ContextVar("inside_body", default="")
-"""The agent whose body runs here; "" outside of bodies."""
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """A body that runs here, of an agent of a board.
+
+    Attributes:
+        home: the board's file, links followed, or its store in memory; None = no board may be used here.
+    """
+
+    agent: str
+    home: object
+
+
+inside_body: ContextVar[tuple[Inside, ...]] = ContextVar("inside_body", default=())
+"""The bodies that run here, each in the one before: a body may run a board of its own."""
+
+
+def enter_body(agent: str, home: object) -> None:
+    """A body of this board begins here, where another of it may have run before."""
+    outer = tuple(body for body in inside_body.get() if body.home is not home and body.home != home)
+    inside_body.set((*outer, Inside(agent, home)))
 
 
 async def in_thread(fn: Callable[[], R], lingering: Callable[[], Callable[[], None]] | None = None) -> R:

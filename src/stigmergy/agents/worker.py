@@ -11,7 +11,7 @@ from stigmergy.agents.agent import Agent, FunctionAgent
 from stigmergy.agents.apart import Call, Processes
 from stigmergy.agents.context import Context
 from stigmergy.agents.request import Request, envelope
-from stigmergy.agents.threads import in_thread, inside_body
+from stigmergy.agents.threads import enter_body, in_thread
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing, ContextProvider
 from stigmergy.blackboard.core.decision import Draft
@@ -40,10 +40,17 @@ class _Plan:
 
 
 class BodyWorker:
-    """Runs the bodies of a board's agents in this process."""
+    """Runs the bodies of a board's agents in this process.
 
-    def __init__(self, agents: Sequence[Agent], types: TypeTable, provider: ContextProvider | None) -> None:
+    Args:
+        home: what tells the board from others; see `Inside`.
+    """
+
+    def __init__(
+        self, agents: Sequence[Agent], types: TypeTable, provider: ContextProvider | None, home: object = None
+    ) -> None:
         self._types = types
+        self._home = home
         self._check: Callable[[BaseModel], object] | None = getattr(provider, "check", None)
         self._processes = Processes()
         self._plans = {agent.name: self._plan(agent, provider) for agent in agents}
@@ -74,7 +81,7 @@ class BodyWorker:
     async def perform(self, job: Job) -> list[Draft]:
         """Run one body and check what it returns."""
         plan = self._plans[job.agent.name]
-        inside_body.set(job.agent.name)
+        enter_body(job.agent.name, self._home)
         if plan.simple and len(job.inputs) == plan.width:
             decode, events = self._types.decode, map(job.desk.published, job.inputs)
             payloads = [decode(event.type, event.version, event.payload) for event in events]
@@ -97,7 +104,15 @@ class BodyWorker:
 
         async def body() -> Any:
             if means.isolate == "process":
-                return await self._processes.run(Call(plan.agent.name, *_importable(plan.agent), args, named))
+                return await self._processes.run(
+                    Call(
+                        plan.agent.name,
+                        self._home if isinstance(self._home, str) else None,
+                        *_importable(plan.agent),
+                        args,
+                        named,
+                    )
+                )
             if threaded:
                 # It cannot be stopped: given up, it keeps its place until it has ended.
                 return await in_thread(lambda: plan.function(*args, **named), lambda: job.desk.lingering(job))

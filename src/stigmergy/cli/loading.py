@@ -15,7 +15,7 @@ from typing import Any, cast, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from stigmergy.agents.roster import Roster
-from stigmergy.agents.threads import inside_body
+from stigmergy.agents.threads import Inside, inside_body
 from stigmergy.blackboard.core.where import did_you_mean
 from stigmergy.blackboard.definitions import Limits
 from stigmergy.blackboard.errors import DefinitionError, UseContext
@@ -109,7 +109,7 @@ def _module(path: Path) -> ModuleType:
         sys.path.insert(0, str(file.parent))
     sys.modules[name] = module
     # A board refuses to run inside a body; while the file is loaded, the file counts as one.
-    token = inside_body.set(path.name)
+    token = inside_body.set((Inside(path.name, None),))
     try:
         spec.loader.exec_module(module)
     except UseContext as error:

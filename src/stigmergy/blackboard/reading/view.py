@@ -16,7 +16,7 @@ from stigmergy.blackboard.core.observers import Observers, overrides
 from stigmergy.blackboard.core.visibility import Named
 from stigmergy.blackboard.core.where import Filter, matches, parse_where
 from stigmergy.blackboard.definitions import AgentSpec, Limits, Subscription
-from stigmergy.blackboard.errors import BadComponent, BadFilter, BadType, NotExactlyOne, NotFound
+from stigmergy.blackboard.errors import BadComponent, BadFilter, BadType, NotExactlyOne, NotFound, StoreError
 from stigmergy.blackboard.events import Event, Published
 from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.payloads.types import TypeTable, plain, type_of
@@ -111,13 +111,19 @@ class View:
         source = self._source()
         if model is not None and not isinstance(model, type | str):
             raise BadType(f"{model!r} is no artifact type. Give a class, or the name of one.")
-        if limit is not None and limit < 0:
+        if isinstance(limit, int) and limit < 0:
             raise BadFilter(f"limit={limit} lists nothing. Give how many to list, or leave it out.")
+        if limit is not None and not isinstance(limit, int):
+            raise BadFilter(f"limit={limit!r} is no number. Give how many to list, or leave it out.")
         cls = model if isinstance(model, type) else None
         if isinstance(model, str) and (known := source.types.get(model)) is not None:
             cls = known.model
         name = type_of(model).name if isinstance(model, type) else model
-        by = producer if isinstance(producer, str) or producer is None else producer.name
+        by = producer if isinstance(producer, str) or producer is None else getattr(producer, "name", None)
+        if producer is not None and not isinstance(by, str):
+            raise BadFilter(f"producer={producer!r} is no agent or component. Give it, or its name.")
+        if not isinstance(tags, Iterable):
+            raise BadFilter(f"tags={tags!r} are no tags. Give a text, or a list of texts.")
         query: Query[BaseModel] = Query(
             source.reader,
             _until(source),
@@ -201,11 +207,11 @@ class View:
             raise BadComponent(f"component {component.name!r} raised at an event of {source.name}. Mend its step().")
         return cast("S", observers.states[component.name])
 
-    def why(self, id: int | str, /) -> Proof:
+    def why(self, id: int | str | Artifact[Any], /) -> Proof:
         """How an artifact or activation came about, back to what came from outside.
 
         Args:
-            id: `12`, `"12"`, `"Type@12"` or `"agent@33"`.
+            id: `12`, `"12"`, `"Type@12"` or `"agent@33"`; or an artifact.
 
         Raises:
             NotFound: there is no such thing.
@@ -218,20 +224,20 @@ class View:
             raise NotFound(f"there is no {name}@{position}: {position} is about {subject}.")
         return proof
 
-    def why_not(self, agent: str | Named, id: int | str, /) -> WhyNot:
+    def why_not(self, agent: str | Named, id: int | str | Artifact[Any], /) -> WhyNot:
         """What held an agent back from an artifact, or what came of it if it did take it.
 
         A board knows the definitions of its agents; a view of a file alone can say only what the log says.
 
         Args:
             agent: the agent or its name.
-            id: `12`, `"12"` or `"Type@12"`.
+            id: `12`, `"12"` or `"Type@12"`; or an artifact.
 
         Raises:
             NotFound: there is no such agent or artifact.
         """
         source = self._source()
-        event = decode(cast("Row", source.reader.event(self.get(id).id)))
+        event = decode(cast("Row", source.reader.event(self.get(id.ref if isinstance(id, Artifact) else id).id)))
         read = source.types.decode
         admitting = Observers([c for c in source.components if overrides(c, "admit")])
         folded = fold(
@@ -268,7 +274,9 @@ class View:
         source = self._source()
         return (decode(row) for row in source.reader.events(after, _until(source)))
 
-    def _position(self, id: int | str) -> tuple[int, str]:
+    def _position(self, id: int | str | Artifact[Any]) -> tuple[int, str]:
+        if isinstance(id, Artifact):
+            return id.id, id.type_name
         text = id.removeprefix(f"{self._source().name}:") if isinstance(id, str) else str(id)
         name, _, digits = text.rpartition("@")
         if not isinstance(id, int | str) or not digits.isdecimal() or len(digits) > 18:
@@ -312,6 +320,8 @@ def read(path: str | Path, types: Iterable[type[BaseModel]] = ()) -> Fixed:
     Raises:
         StoreError: it is not there, or no board.
     """
+    if not isinstance(path, str | Path):
+        raise StoreError(f"{path!r} is no board file. Give its name.")
     table = TypeTable()
     for model in types:
         table.add(model)

@@ -18,7 +18,7 @@ from stigmergy.blackboard.clock import Clock
 from stigmergy.blackboard.core.decider import Decider
 from stigmergy.blackboard.core.decision import OUTSIDE, Draft, Origin
 from stigmergy.blackboard.core.fold import Folded
-from stigmergy.blackboard.errors import BoardBroken, BoardClosed, OutcomeUnknown
+from stigmergy.blackboard.errors import BoardBroken, BoardClosed, OutcomeUnknown, StigmergyError
 from stigmergy.blackboard.events import Called, Event, Published, Rang, Reason
 from stigmergy.blackboard.log import LOUD, say, say_event
 from stigmergy.blackboard.shell.attempts import WINDOW, Attempts
@@ -41,6 +41,11 @@ _HEEDED = LOUD | {Rang, Called}
 """Events that more is done about than to record them."""
 
 Goal = Callable[[Published], bool]
+
+
+def told(error: BaseException | None) -> str:
+    """An error as the end of a message: what the library says as it stands, and others by their name."""
+    return str(error) if isinstance(error, StigmergyError) else f"{type(error).__name__}: {error or 'no message'}."
 
 
 class Owner:
@@ -132,8 +137,8 @@ class Owner:
         """What whoever waits for an append that failed is told."""
         error = self.writer.failed
         return OutcomeUnknown(
-            f"an append failed ({error}); whether it reached the disk is not known. Open the board again; "
-            "publish once more with the same key= to be sure."
+            "an append failed; whether it reached the disk is not known. Open the board again; publish once more with "
+            f"the same key= to be sure. {told(error)}"
         )
 
     async def durable(self, seq: int) -> None:
