@@ -100,7 +100,6 @@ def everything(board: Blackboard, caplog: pytest.LogCaptureFixture) -> str:
     return "\n".join((*parts, str(failed.value), str(failed.value.__cause__)))
 
 
-@pytest.mark.req("S5")
 @pytest.mark.parametrize("said", SAID, ids=range(len(SAID)))
 async def test_a_secret_in_an_error_is_nowhere(new_board: Boards, said: str, caplog: pytest.LogCaptureFixture) -> None:
     board = new_board(clock=VirtualClock())

@@ -171,7 +171,8 @@ class _Written:
         ]  # fmt: skip
         if self._left_out:
             lines.append(f"Its context had {self._left_out} more, of types that the roster does not have.")
-        return "\n".join([*lines, ""])
+        # Names stand in a string literal there, and may be anything.
+        return "\n".join([*lines, ""]).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
 
     # -- the function ---------------------------------------------------------------------------------------------
 
