@@ -193,10 +193,16 @@ EDITED: list[tuple[str, type[StigmergyError], str]] = [
     ("UPDATE event SET body = '{' WHERE seq = 3", StoreDamaged, "event 3 (Published) cannot be read (Invalid JSON"),
     ("UPDATE event SET body = '[]' WHERE seq = 3", StoreDamaged, "event 3 (Published) cannot be read (Input should"),
     ("UPDATE event SET kind = 'Later' WHERE seq = 3", NewerBoard, "event 3 is a 'Later', which this version does not"),
-]
+    ("UPDATE event SET body = json_set(body, '$.mood', 'good') WHERE seq = 3", NewerBoard,
+     "event 3 (Published) says something of mood that this version does not know. Update stigmergy."),
+    ("UPDATE event SET body = json_set(body, '$.priority', 'cosmic') WHERE seq = 3", NewerBoard,
+     "event 3 (Published) says something of priority that this version does not know. Update stigmergy."),
+    ("UPDATE event SET body = json_set(body, '$.visibility', json('{\"moon\": 1}')) WHERE seq = 3", NewerBoard,
+     "event 3 (Published) says something of visibility.moon that this version does not know. Update stigmergy."),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("script", "error", "text"), EDITED, ids=[e[0] for e in EDITED])
+@pytest.mark.parametrize(("script", "error", "text"), EDITED, ids=range(len(EDITED)))
 async def test_a_board_that_another_program_wrote_in_is_refused(
     tmp_path: Path, script: str, error: type[StigmergyError], text: str
 ) -> None:

@@ -2,14 +2,18 @@
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stigmergy import Blackboard, read, replay
+from stigmergy import Blackboard, HumanAnswer, read, replay, verify
+from stigmergy.blackboard.errors import StoreError
 from stigmergy.blackboard.events import KINDS
+from stigmergy.blackboard.stores.format import FORMAT
 from stigmergy.seeds import write_stream
 from stigmergy.testing import VirtualClock, assert_published, play
 from stigmergy.version import VERSION
@@ -87,6 +91,34 @@ async def test_a_kept_board_goes_on_and_is_decided_the_same_way_after_that(golde
             assert_published(board, code.Order, where={"n": 1}, count=1)
     found = replay(board_file, roster)
     assert found.ok, str(found)
+
+
+async def test_a_kept_board_is_sealed_when_it_is_opened_and_proven_whole_then(golden: Path, board_file: Path) -> None:
+    format_then = pragma(golden, "user_version")
+    if format_then < 2:
+        with pytest.raises(StoreError, match="of a format without seals"):
+            verify(board_file)
+    else:
+        assert verify(board_file).whole
+    with read(board_file) as view:
+        before = [(e.seq, repr(e)) for e in view.events()]
+    assert pragma(board_file, "user_version") == format_then, "reading changes nothing"
+    async with Blackboard(
+        board_file, roster=make.roster_of(code_of(golden)), clock=VirtualClock(start=1_800_000_000)
+    ) as b:
+        await b.publish(HumanAnswer(question=0, value=None))
+    assert pragma(board_file, "user_version") == FORMAT
+    proven = verify(board_file)
+    assert proven.whole, str(proven)
+    assert proven.closed
+    with read(board_file) as view:
+        assert [(e.seq, repr(e)) for e in view.events()][: len(before)] == before
+
+
+def pragma(file: Path, name: str) -> int:
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+        found: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        return found
 
 
 async def test_a_kept_stream_is_played_with_the_agents_of_then(golden: Path) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
 
 from stigmergy.blackboard.redaction import redacted
 
@@ -28,6 +28,10 @@ RawJson = Annotated[bytes, Field(exclude=True)]
 Column = Annotated[int, Field(exclude=True)]
 TimeColumn = Annotated[float, Field(exclude=True)]
 """Fields that every event has are stored as columns, not in its body."""
+
+
+_NOTHING_ELSE = ConfigDict(extra="forbid")
+"""A field that is not known here was written by a newer version, and leaving it out would change what the log says."""
 
 
 @dataclass(slots=True)
@@ -47,6 +51,7 @@ class Event:
     tx: Column = 0
 
     payload_of: ClassVar[bool] = False
+    __pydantic_config__: ClassVar[ConfigDict] = _NOTHING_ELSE
 
 
 def storable(text: str) -> str:
@@ -76,6 +81,8 @@ class ErrorInfo:
     traceback: str = ""
     retryable: bool = True
     retry_after: float | None = None
+
+    __pydantic_config__: ClassVar[ConfigDict] = _NOTHING_ELSE
 
     def __post_init__(self) -> None:
         self.message, self.traceback = storable(self.message), storable(self.traceback)
@@ -107,6 +114,8 @@ class Visibility:
     labels: list[str] | None = None
     tenant: str | None = None
     after: float | None = None
+
+    __pydantic_config__: ClassVar[ConfigDict] = _NOTHING_ELSE
 
 
 @dataclass(slots=True)

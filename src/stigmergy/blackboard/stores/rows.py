@@ -15,6 +15,8 @@ _TO_JSON: dict[type[Event], tuple[str, Callable[[Any], str]]] = {
     cls: (kind, BODIES[cls]) for kind, cls in KINDS.items()
 }
 _FROM_JSON: dict[str, Callable[..., Any]] = {k: ADAPTERS[cls].validator.validate_json for k, cls in KINDS.items()}
+_NEWER = {"unexpected_keyword_argument", "literal_error"}
+"""What pydantic calls a field that there is not, and a word that is not one of those there are."""
 _row: Callable[[tuple[object, ...]], Row] = partial(tuple.__new__, Row)
 """A row from its values in order; the class itself takes twice as long."""
 
@@ -36,7 +38,7 @@ def decode(row: Row) -> Event:
     """The event of a row.
 
     Raises:
-        NewerBoard: the kind is not known here.
+        NewerBoard: the kind is not known here, or one of its fields, or what stands in one.
         StoreDamaged: the body is not what that kind looks like.
     """
     read = _FROM_JSON.get(row.kind)
@@ -45,7 +47,14 @@ def decode(row: Row) -> Event:
     try:
         event: Event = read(row.body)
     except ValidationError as error:
-        why = f"event {row.seq} ({row.kind}) cannot be read ({error.errors()[0]['msg']})"
+        first = error.errors()[0]
+        if first["type"] in _NEWER:
+            what = ".".join(map(str, first["loc"]))
+            raise NewerBoard(
+                f"event {row.seq} ({row.kind}) says something of {what} that this version does not know. "
+                "Update stigmergy."
+            ) from error
+        why = f"event {row.seq} ({row.kind}) cannot be read ({first['msg']})"
         raise StoreDamaged(f"{why}. Restore a copy of the file.") from error
     event.seq, event.tx, event.at, event.cause = row.seq, row.tx, row.at, row.cause
     if row.payload and isinstance(event, Published | Called):
