@@ -44,7 +44,11 @@ def test_the_page_says_of_every_error_what_its_class_says() -> None:
         for kind, depth in family()
     ]
     assert sorted(found) == sorted(said)
-    assert [code for code, *_ in found] == [code for code, *_ in said], "in the order of the family"
+    above = {kind.__name__: kind.__base__.__name__ for kind, _ in family() if kind.__base__ is not None}
+    path = ["StigmergyError"]
+    for code, depth, _ in found:
+        path[depth + 1 :] = [code]
+        assert above[code] == path[depth], f"{code} stands below {path[depth]}"
 
 
 def test_the_code_of_an_error_is_the_name_of_its_class() -> None:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from stigmergy import Artifact, Blackboard, Briefing, Context, ContextRequest, Retry
+from stigmergy.agents.models.scripted import Scripted
 from stigmergy.blackboard.events import Visibility
 from stigmergy.blackboard.stores.memory import MemoryStore
 from stigmergy.loop import in_a_loop
 from stigmergy.testing import VirtualClock
 from tests.boards import Boards, C
-from tests.scripted import Script
 
 NAMES = ("anna", "bert", "carl", "dora")
 LABELS = ("medical", "senior")
@@ -173,7 +173,7 @@ def test_no_prompt_says_what_its_agent_may_not_see(everybody: People, shown: lis
         seen: dict[str, set[str]] = defaultdict(set)
         provider, clock = Greedy(seen), VirtualClock()
         board = Blackboard(context=provider, clock=clock)
-        scripts = {name: Script(lambda request: [C()]) for name in everybody}
+        scripts = {name: Scripted(lambda request: [C()]) for name in everybody}
         for name, (labels, of) in everybody.items():
             whole = board.agent(name).labels(*labels).model(scripts[name])
             if of is not None:
