@@ -25,7 +25,7 @@ def check_conservation(decider: Decider, books: Books) -> None:
     on_agenda = agenda_ids(decider)
     assert decider.agenda.count == len(on_agenda), "the agenda has miscounted"
     assert len(on_agenda) == len(set(on_agenda)), "an activation is on the agenda twice"
-    deadlines = {(t.kind, t.subject, t.due) for t in decider.timers.work()}
+    deadlines = {(t.kind, t.subject, t.due) for t in decider.timers._heap if decider.timers._live(t)}
     for a in state.activations.values():
         places = [
             a.id in on_agenda,
