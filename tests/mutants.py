@@ -184,7 +184,7 @@ INTERLEAVINGS = (
     Mutant("watchers see what is not durable", rewrite(
         Blackboard, "watch", "owner.reader.events(after, owner.writer.durable)", "owner.reader.events(after)")),
     Mutant("rest is announced while a retry starts", rewrite(
-        Owner, "_until_quiet", "if self._at_rest() or self._stopping:", "if True:"), 177),
+        Owner, "_until_quiet", "if self._at_rest() or self._stopping:", "if True:"), 4657),
     Mutant("a run ends though somebody published in its last moment", rewrite(
         Owner, "run", "if not self.bodies.count and len(self.decider.state.activations) == rest:", "if rest >= 0:")),
     Mutant("an attempt that is stopped before it begins loses its place", rewrite(

@@ -166,11 +166,12 @@ def test_seeds_that_are_no_files_are_named(folder: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(folder: Path) -> None:
     assert call("run", "team.py", "--seed", "good.jsonl", "--store", "run.db", "--quiet").exit_code == 0
-    for command in (("graph", "run.db", "-o", "no/x.svg"), ("export", "run.db", "-o", "no/x.svg")):
-        assert refused(2, *command) == "FileNotFoundError: no/x.svg: No such file or directory.\n"
     Path("x.svg").mkdir()
-    for command in (("graph", "run.db", "-o", "x.svg"), ("export", "run.db", "-o", "x.svg")):
-        assert refused(2, *command) == "IsADirectoryError: x.svg: Is a directory.\n"
+    for path, why in (("no/x.svg", "No such file or directory"), ("x.svg", "Is a directory")):
+        for command in ("graph", "export"):
+            told = refused(2, command, "run.db", "-o", path)
+            assert path in told
+            assert why in told
 
 
 @pytest.mark.parametrize(

@@ -235,8 +235,10 @@ class Owner:
                 self.record(self.decider.idle(reason, detail, self.clock.now(), short))
                 announced += 1
                 self.attempts.hold_back()
-                if self.decider.agenda.count > before and announced < ANNOUNCEMENTS:
-                    continue
+                if self.decider.agenda.count > before:
+                    if announced < ANNOUNCEMENTS:
+                        continue
+                    self._quiet = None  # what components add for ever is for another run: nothing starts any more
                 rest = len(self.decider.state.activations)
                 await self.durable(self.writer.last)
                 if not self.bodies.count and len(self.decider.state.activations) == rest:
