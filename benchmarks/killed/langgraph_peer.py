@@ -50,7 +50,7 @@ async def main(variant: str, folder: Path, kill: str) -> None:
             before = await app.aget_state(config)
             if not before.values and not before.next:  # it was never begun
                 await app.ainvoke({"number": number, "done": []}, config, durability="sync")
-            elif before.next:
+            elif len(before.values["done"]) < STEPS:  # `next` is empty, too, of one that has only its input on record
                 await app.ainvoke(None, config, durability="sync")
             return (await app.aget_state(config)).values["done"]
 
