@@ -270,7 +270,7 @@ async def test_what_is_retried_by_hand_is_asked_about_no_more(new_board: Boards)
 # -- all of it ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.req("C.19", "S2.40")
+@pytest.mark.req("S2.40")
 async def test_the_whole_chain_in_its_order(new_board: Boards) -> None:
     clock, ran, analysed = VirtualClock(), list[str](), list[WorkDiscovery]()
     chain: list[Component[Any]] = [
