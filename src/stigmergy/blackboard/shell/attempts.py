@@ -127,9 +127,7 @@ class Attempts:
                 continue
             self._bodies.tasks[a.fence] = task
             await self._attempt(a)
-            if task is not self._turn or task.cancelling() or owner.clock.now() > until:
-                break
-            if not owner.going_on:
+            if task is not self._turn or task.cancelling() or owner.clock.now() > until or not owner.going_on:
                 break
             self._claim()
         if task is self._turn:
@@ -171,12 +169,13 @@ class Attempts:
         if owner.writer.failed is not None:
             return []
         id, fence, now = job.id, job.fence, owner.clock.now()
+        stopped: ErrorInfo | None = None
         if job.suspended and not isinstance(error, Exception):
-            info = ErrorInfo("Suspended", "it waits for an answer")
-            return owner.decider.fail(id, fence, info, seconds, now, ONCE, "interrupted")
-        if owner.wanted(fence, error):
-            info = ErrorInfo("Interrupted", "the run was stopped")
-            return owner.decider.fail(id, fence, info, seconds, now, ONCE, "interrupted")
+            stopped = ErrorInfo("Suspended", "it waits for an answer")
+        elif owner.wanted(fence, error):
+            stopped = ErrorInfo("Interrupted", "the run was stopped")
+        if stopped is not None:
+            return owner.decider.fail(id, fence, stopped, seconds, now, ONCE, "interrupted")
         if isinstance(error, BudgetSpent):
             return owner.decider.park(id, fence, ErrorInfo.of(error), seconds, now)
         info = ErrorInfo.of(error, "" if isinstance(error, StigmergyError) else _trace(error))
