@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from html import escape
-from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -12,38 +11,13 @@ from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.events import Event
 from stigmergy.blackboard.reading.prov import prov_of
+from stigmergy.blackboard.reading.step import Step
 from stigmergy.blackboard.stores.base import Reader
 from stigmergy.blackboard.stores.rows import decode
 from stigmergy.blackboard.text import guides, money, number, seconds, short, table, title
 
 STEPS = 200
 """How many lines a proof has at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """An artifact or an activation on the way.
-
-    Attributes:
-        name: `Type@12` or `agent@33`.
-        by: who published it, and how that went; for an activation, how it ended.
-        parent: the place in the proof of what follows from this; -1 for what is being explained.
-        above: it was explained further up already.
-        producer: the agent or component that published it or that ran; "outside" from outside.
-        activation: the activation that it came out of, or that it is; 0 = none.
-        at: log time in seconds since the epoch.
-    """
-
-    id: int
-    kind: Literal["artifact", "activation"]
-    name: str
-    title: str
-    by: str
-    parent: int
-    above: bool = False
-    producer: str = ""
-    activation: int = 0
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

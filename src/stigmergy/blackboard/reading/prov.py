@@ -7,19 +7,17 @@ too. Derivations name the activity that they went through.
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from pydantic import JsonValue
 
-if TYPE_CHECKING:
-    from stigmergy.blackboard.reading.proof import Step
+from stigmergy.blackboard.reading.step import Step
 
 PREFIX = "board"
 SOFTWARE = {"$": "prov:SoftwareAgent", "type": "xsd:QName"}
 
 
-def prov_of(steps: Sequence["Step"]) -> str:
+def prov_of(steps: Sequence[Step]) -> str:
     """The steps of a proof as a PROV-JSON document."""
     document: dict[str, dict[str, JsonValue]] = {"prefix": {PREFIX: "urn:stigmergy:board:"}}
     before: dict[int, list[int]] = {}
