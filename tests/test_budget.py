@@ -202,6 +202,41 @@ async def test_a_model_without_a_price_is_refused_where_dollars_are_capped_and_c
     assert replay(board, board).ok
 
 
+async def test_what_nobody_knows_the_price_of_is_counted_in_the_report_and_in_the_costs(new_board: Boards) -> None:
+    unknown = Estimate(tokens=10, cost=None)
+    unpriced = Reply(text=outputs(B()), cost=None, usage=Usage(input=10))
+    known = unpriced.model_copy(update={"cost": Decimal(0)})  # a fallback model that is free, say
+    replies: list[Answer] = ["no", unpriced, unpriced, known, RateLimited("not yet"), ModelTimeout("slow"), unpriced]
+    model = Scripted([r if isinstance(r, Exception) else _with_cost(r) for r in replies], estimate=unknown)
+    board = new_board(model=model, clock=VirtualClock(), concurrency=1)
+    board.agent("thinker").limits(retry=Retry(attempts=3)).consumes(A).publishes(B)
+    await board.publish_many([A(n=n) for n in range(4)])
+    report = await board.run_until_idle()
+    assert (report.ok, report.cost, report.tokens) == (True, Decimal(0), 60)
+    assert report.unpriced == 5, "but not what was free, and not what the provider refused to take"
+    assert "5 calls without a price" in str(report)
+    spent = board.fold(Costs())
+    assert spent.total.unpriced == spent.agents["thinker"].unpriced == spent.effects["scripted"].unpriced == 5
+    assert replay(board, board).ok
+    later = await new_board.reopened(board)
+    assert later.report().unpriced == 5
+
+
+def _with_cost(reply: Answer) -> Reply:
+    """A reply of a model whose price nobody knows, unless it says what it costs."""
+    return reply if isinstance(reply, Reply) else Reply(text=str(reply), cost=None, usage=Usage(input=10))
+
+
+async def test_a_request_without_a_price_that_nobody_waits_for_is_counted_too(new_board: Boards) -> None:
+    model = Hanging(Estimate(cost=None))
+    board = new_board(model=model)
+    board.agent("thinker").limits(timeout=1.0).consumes(A).publishes(B)
+    await board.publish(A())
+    report = await board.run_until_idle()
+    assert (report.dead, report.unpriced, report.unanswered) == (1, 1, 1)
+    assert replay(board, board).ok
+
+
 def test_a_budget_that_caps_nothing_or_inexactly_is_refused() -> None:
     with pytest.raises(DefinitionError, match="caps nothing"):
         Budget()
@@ -255,8 +290,8 @@ async def test_tokens_and_cost_are_on_record_though_the_agent_fails_later(new_bo
 class Hanging(Scripted):
     """Never answers the first time."""
 
-    def __init__(self) -> None:
-        super().__init__(lambda _: [B()], cost="0.10", estimate=Estimate(cost=Decimal("0.25")))
+    def __init__(self, estimate: Estimate = Estimate(cost=Decimal("0.25"))) -> None:  # noqa: B008  it is frozen
+        super().__init__(lambda _: [B()], cost="0.10", estimate=estimate)
         self.reached = asyncio.Event()
 
     async def complete(self, request: Request, /, on_token: OnToken | None = None) -> Reply:

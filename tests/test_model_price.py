@@ -8,6 +8,7 @@ import pytest
 
 from stigmergy.agents.models.model import Usage
 from stigmergy.agents.models.price import UNLISTED, Price, listed
+from stigmergy.blackboard.errors import DefinitionError
 
 LARGE = ("openai", "anthropic", "gemini", "mistral", "deepseek", "xai")
 HUGE = Usage(input=300_000, output=20_000, cached=100_000)
@@ -17,8 +18,11 @@ SMALL = Usage(input=1_000, output=200, cached=300)
 def test_sums_are_exact_and_floats_are_refused() -> None:
     price = Price("0.1", Decimal("0.2"))
     assert price.cost(Usage(input=1, output=1)) == Decimal("0.0000003")
-    with pytest.raises(TypeError, match=r'Write input="0.1"'):
+    with pytest.raises(DefinitionError, match=r'Write input="0.1"'):
         Price(0.1, "1")  # type: ignore[arg-type]
+    for wrong in ("cheap", "-1", "nan", None):
+        with pytest.raises(DefinitionError, match=r"Price\(output=.*: it is dollars for a million tokens"):
+            Price("1", wrong)  # type: ignore[arg-type]
 
 
 def test_parts_of_tokens_have_prices_of_their_own_or_that_of_the_whole() -> None:

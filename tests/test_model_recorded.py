@@ -12,6 +12,7 @@ from stigmergy.agents.models.errors import BadCassette, NotRecorded, RateLimited
 from stigmergy.agents.models.model import Estimate, Message, OutputSchema, Reply, Request, ToolCall, ToolSpec, Usage
 from stigmergy.agents.models.recorded import Recorded
 from stigmergy.agents.models.scripted import Scripted
+from stigmergy.blackboard.errors import DefinitionError
 
 pytestmark = pytest.mark.anyio
 
@@ -153,7 +154,7 @@ def test_secrets_are_no_part_of_a_request_and_so_of_no_cassette(name: str) -> No
 
 
 def test_a_mode_that_cannot_work_is_refused(path: Path) -> None:
-    with pytest.raises(ValueError, match="needs a model"):
+    with pytest.raises(DefinitionError, match="needs a model"):
         Recorded(None, path, mode="once")
-    with pytest.raises(ValueError, match='one of "none"'):
+    with pytest.raises(DefinitionError, match='one of "none"'):
         Recorded(None, path, mode="always")  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from stigmergy import Blackboard
 from stigmergy.agents.models.errors import RateLimited, ScriptEnded
 from stigmergy.agents.models.model import Estimate, Message, Reply, Request, ToolCall, Usage
 from stigmergy.agents.models.scripted import Answer, Scripted
+from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.testing import Asked, asked, outputs
 from tests.boards import A, B, Boards, C
 
@@ -98,8 +99,13 @@ async def test_it_costs_what_it_is_told_to() -> None:
 
 
 def test_one_reply_alone_is_refused_as_a_list_of_characters_is_never_meant() -> None:
-    with pytest.raises(TypeError, match="into a list"):
+    with pytest.raises(DefinitionError, match="into a list"):
         Scripted("hello")
+    with pytest.raises(DefinitionError, match=r"Scripted\(3\): it takes a list"):
+        Scripted(3)  # type: ignore[arg-type]
+    for paid in ({"cost": 0.1}, {"cost": "much"}, {"tokens": -1}):
+        with pytest.raises(DefinitionError, match="dollars as a Decimal or text"):
+            Scripted([], **paid)  # type: ignore[arg-type]
 
 
 async def test_a_function_answers_by_agent_input_and_what_tools_said(new_board: Boards) -> None:
@@ -123,7 +129,7 @@ async def test_a_function_answers_by_agent_input_and_what_tools_said(new_board: 
         Asked("looker", (A(n=1, key="</data>"), B(n=2)), ("8",)),
     ]
     request = board.prompt("looker", board.artifacts(A)[0].id, board.artifacts(B)[0].id)
-    with pytest.raises(ValueError, match=r"'looker' is asked about A@\d+; give asked\(…, A\) its type"):
+    with pytest.raises(DefinitionError, match=r"'looker' is asked about A@\d+; give asked\(…, A\) its type"):
         asked(request, B)
-    with pytest.raises(ValueError, match="another prompt than the standard one"):
+    with pytest.raises(DefinitionError, match="another prompt than the standard one"):
         asked(request.model_copy(update={"messages": request.messages[1:] * 2}), A, B)

@@ -29,6 +29,7 @@ from stigmergy.agents.models.recorded import Recorded
 from stigmergy.agents.models.resolve import as_model
 from stigmergy.agents.models.scripted import Scripted
 from stigmergy.blackboard.clock import VirtualClock
+from stigmergy.blackboard.errors import DefinitionError
 
 pytestmark = pytest.mark.anyio
 
@@ -249,9 +250,9 @@ async def test_who_waits_can_be_cancelled_and_was_never_asked_for() -> None:
     assert len(inner.asked) == 1
 
 
-@pytest.mark.parametrize("limits", [{"requests": 0}, {"tokens": -1}])
-def test_limits_that_let_nothing_through_are_refused(limits: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="more than zero a minute"):
+@pytest.mark.parametrize("limits", [{"requests": 0}, {"tokens": -1}, {"requests": "many"}, {"tokens": float("nan")}])
+def test_limits_that_let_nothing_through_are_refused(limits: dict[str, object]) -> None:
+    with pytest.raises(DefinitionError, match="more than zero a minute"):
         Paced(Scripted([]), **limits)  # type: ignore[arg-type]
 
 

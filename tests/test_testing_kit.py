@@ -446,7 +446,7 @@ def test_a_project_gets_boards_clocks_and_streams(project: pytest.Pytester) -> N
     project.makepyfile(
         """
         import pytest
-        from stigmergy import Blackboard, Limits
+        from stigmergy import Blackboard, Limits, StigmergyError
         from stigmergy.testing import assert_idle, assert_published, line, play
         from team import Answer, Question, team
 
@@ -484,7 +484,7 @@ def test_a_project_gets_boards_clocks_and_streams(project: pytest.Pytester) -> N
             assert_published(board, Answer, where={"text": "B"})
 
         def test_a_wrong_store(open_board):
-            with pytest.raises(ValueError, match="is not one of"):
+            with pytest.raises(StigmergyError, match="is not one of"):
                 open_board(team, store="postgres")
         """
     )
@@ -499,7 +499,7 @@ def test_a_project_gets_models_that_answer_as_they_are_told(project: pytest.Pyte
     project.makepyfile(
         """
         import pytest
-        from stigmergy import Roster
+        from stigmergy import Roster, StigmergyError
         from stigmergy.agents.models.litellm import LiteLLM
         from stigmergy.testing import NetworkRefused, assert_published, outputs
         from team import Answer, Question
@@ -525,7 +525,7 @@ def test_a_project_gets_models_that_answer_as_they_are_told(project: pytest.Pyte
             board.run_sync(Question(text="a"))
 
         def test_one_reply_is_no_list_of_letters(scripted):
-            with pytest.raises(TypeError, match="Put the reply into a list"):
+            with pytest.raises(StigmergyError, match="Put the reply into a list"):
                 scripted("42")
 
         def test_a_real_one(open_board):

@@ -213,7 +213,8 @@ class Context(ContextMark):
 
         def called(paid: Price, **said: Any) -> Called:
             seconds = perf_counter() - started
-            return Called(activation=job.id, key=key, seconds=seconds, cost=paid.booked, tokens=paid.tokens, **said)
+            return Called(activation=job.id, key=key, seconds=seconds, cost=paid.booked, tokens=paid.tokens,
+                          unpriced=paid.cost is None, **said)  # fmt: skip
 
         try:
             result = await run()

@@ -302,7 +302,10 @@ class Calling(Event):
 
 @dataclass(slots=True)
 class Called(Event):
-    """The effect that `cause` (a `Calling`) announced has happened, or is given up; its reply is the payload."""
+    """The effect that `cause` (a `Calling`) announced has happened, or is given up; its reply is the payload.
+
+    `unpriced`: it was paid for, and nobody knows how much; `cost` says nothing then.
+    """
 
     activation: int = 0
     key: str = ""
@@ -312,6 +315,7 @@ class Called(Event):
     cost: str = "0"
     tokens: int = 0
     payload: RawJson = b""
+    unpriced: bool = False
 
     payload_of: ClassVar[bool] = True
 

@@ -15,6 +15,7 @@ class Spent:
 
     Attributes:
         unanswered: effects that were asked for and whose outcome never came; they are booked at their estimate.
+        unpriced: effects that were paid for and whose price nobody knows: they are in no cost.
     """
 
     attempts: int = 0
@@ -23,6 +24,7 @@ class Spent:
     tokens: int = 0
     cost: str = "0"
     unanswered: int = 0
+    unpriced: int = 0
 
     @property
     def money(self) -> Decimal:
@@ -72,7 +74,7 @@ class Costs(Component[CostState]):
                 return replace(state, phase_of={**state.phase_of, name: phase or ""})
             case Claimed(cause=id_) if activation is not None:
                 return replace(state, running={**state.running, id_: _payer(state, activation)})
-            case Calling() if event.cost != "0" or event.tokens:
+            case Calling() if event.cost != "0" or event.tokens or event.unpriced:
                 return replace(state, calling={**state.calling, event.seq: event.name})
             case Called(activation=id_):
                 payer = state.running.get(id_) or (_payer(state, activation) if activation else Payer())
@@ -108,9 +110,10 @@ def _called(state: CostState, payer: Payer, event: Called) -> CostState:
     """Book an effect, also under its own name if it cost anything."""
     name = state.calling.get(event.cause, "")
     state = replace(state, calling=without(state.calling, event.cause))
-    if event.cost == "0" and not event.tokens:
+    if event.cost == "0" and not event.tokens and not event.unpriced:
         return state
-    spent = Spent(tokens=event.tokens, cost=event.cost, unanswered=event.outcome in ("unknown", "cancelled"))
+    unanswered = event.outcome in ("unknown", "cancelled")
+    spent = Spent(tokens=event.tokens, cost=event.cost, unanswered=unanswered, unpriced=event.unpriced)
     return replace(_spend(state, payer, spent), effects=_book(state.effects, name, spent))
 
 
@@ -126,4 +129,5 @@ def _sum(a: Spent, b: Spent) -> Spent:
         a.tokens + b.tokens,
         str(Decimal(a.cost) + Decimal(b.cost)),
         a.unanswered + b.unanswered,
+        a.unpriced + b.unpriced,
     )

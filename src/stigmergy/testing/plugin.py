@@ -17,6 +17,7 @@ from stigmergy.agents.models.model import Estimate, Request
 from stigmergy.agents.models.scripted import Answer, Scripted
 from stigmergy.agents.roster import Roster
 from stigmergy.blackboard.clock import VirtualClock
+from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.reading.view import View
 from stigmergy.board import Blackboard
 from stigmergy.loop import in_a_loop
@@ -86,7 +87,7 @@ def open_board(clock: VirtualClock, tmp_path: Path) -> Iterator[OpenBoard]:
         roster: Roster | None = None, /, *, store: Literal["memory", "sqlite"] = "memory", **options: Any
     ) -> Blackboard:
         if store not in ("memory", "sqlite"):
-            raise ValueError(f'open_board: store={store!r} is not one of "memory", "sqlite".')
+            raise DefinitionError(f'open_board: store={store!r} is not one of "memory", "sqlite".')
         path = tmp_path / f"board{len(made)}.db" if store == "sqlite" else None
         board = Blackboard(path, roster=roster, **{"clock": clock, **options})
         made.append(board)

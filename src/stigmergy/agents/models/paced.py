@@ -8,6 +8,8 @@ from anyio import Lock
 from stigmergy.agents.models.errors import RateLimited
 from stigmergy.agents.models.model import Estimate, Model, OnToken, Reply, Request
 from stigmergy.blackboard.clock import Clock, SystemClock
+from stigmergy.blackboard.definitions import is_number
+from stigmergy.blackboard.errors import DefinitionError
 
 
 class Paced:
@@ -27,14 +29,17 @@ class Paced:
         requests: a minute; None = no limit.
         tokens: a minute, input and output; None = no limit.
         clock: a virtual one does not wait but moves.
+
+    Raises:
+        DefinitionError: a limit lets nothing through.
     """
 
     def __init__(
         self, model: Model, *, requests: float | None = None, tokens: float | None = None, clock: Clock | None = None
     ) -> None:
         for name, value in (("requests", requests), ("tokens", tokens)):
-            if value is not None and not value > 0:
-                raise ValueError(f"Paced({name}={value}): give more than zero a minute, or leave it out.")
+            if value is not None and not (is_number(value) and value > 0):
+                raise DefinitionError(f"Paced({name}={value!r}): give more than zero a minute, or leave it out.")
         self.name = model.name
         self._model = model
         self._clock = clock or SystemClock()

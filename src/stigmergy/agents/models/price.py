@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from stigmergy.agents.models.model import Usage
+from stigmergy.blackboard.definitions import is_money
+from stigmergy.blackboard.errors import DefinitionError
 
 _PRICES = "model_prices_and_context_window_backup.json"
 Exact = Decimal | str | int
@@ -24,6 +26,9 @@ class Price:
         cached: for input that the provider had kept; None = as other input.
         written: for input that the provider is paid to keep; None = as other input.
         reasoning: for output that is not in the text; None = as other output.
+
+    Raises:
+        DefinitionError: one is no exact amount.
     """
 
     input: Exact
@@ -36,7 +41,9 @@ class Price:
         for name in ("input", "output", "cached", "written", "reasoning"):
             value: object = getattr(self, name)
             if isinstance(value, float):
-                raise TypeError(f'Price({name}={value}): a float is not exact. Write {name}="{value}".')
+                raise DefinitionError(f'Price({name}={value}): a float is not exact. Write {name}="{value}".')
+            if not is_money(value) and not (value is None and name not in ("input", "output")):
+                raise DefinitionError(f"Price({name}={value!r}): it is dollars for a million tokens, from 0.")
 
     def cost(self, usage: Usage) -> Decimal:
         """What these tokens cost, in dollars."""

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from stigmergy.agents.models.errors import BadCassette, NotRecorded
 from stigmergy.agents.models.model import Estimate, Model, OnToken, Reply, Request
+from stigmergy.blackboard.errors import DefinitionError
 
 Mode = Literal["none", "once", "all"]
 
@@ -28,13 +29,17 @@ class Recorded:
         mode: "none" replays only, and repeats the last reply where an equal request comes more often than it was
             recorded; "once" replays too, but asks and records what is not there yet; "all" asks and records everything
             anew, and replaces the file.
+
+    Raises:
+        DefinitionError: there is no such mode, or nobody to ask.
+        BadCassette: a line of the file is none.
     """
 
     def __init__(self, model: Model | None, path: str | Path, *, mode: Mode = "none") -> None:
         if mode not in ("none", "once", "all"):
-            raise ValueError(f'Recorded(mode={mode!r}): it is one of "none", "once", "all".')
+            raise DefinitionError(f'Recorded(mode={mode!r}): it is one of "none", "once", "all".')
         if model is None and mode != "none":
-            raise ValueError(f"Recorded(mode={mode!r}) needs a model to ask.")
+            raise DefinitionError(f"Recorded(mode={mode!r}) needs a model to ask.")
         self._model = model
         self._path = Path(path)
         self._mode: Final = mode

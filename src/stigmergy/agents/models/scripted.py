@@ -10,6 +10,8 @@ from pydantic import BaseModel
 
 from stigmergy.agents.models.errors import ScriptEnded
 from stigmergy.agents.models.model import Estimate, OnToken, Reply, Request, ToolCall, Usage
+from stigmergy.blackboard.definitions import is_money, is_number
+from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.payloads.types import type_of
 
 Answer = str | BaseModel | Sequence[BaseModel] | Exception
@@ -30,6 +32,9 @@ class Scripted:
 
     Attributes:
         asked: all requests so far.
+
+    Raises:
+        DefinitionError: an argument is of no use.
     """
 
     def __init__(
@@ -42,7 +47,13 @@ class Scripted:
         estimate: Estimate | None = None,
     ) -> None:
         if isinstance(replies, str | BaseModel):
-            raise TypeError("Scripted takes a list of replies, or a function. Put the reply into a list.")
+            raise DefinitionError("Scripted takes a list of replies, or a function. Put the reply into a list.")
+        if not callable(replies) and not isinstance(replies, Iterable):
+            raise DefinitionError(f"Scripted({replies!r}): it takes a list of replies, or a function.")
+        if not is_money(cost) or not is_number(tokens, whole=True):
+            raise DefinitionError(
+                f"Scripted(cost={cost!r}, tokens={tokens!r}): dollars as a Decimal or text, tokens whole, from 0."
+            )
         self.name = name
         self.asked: list[Request] = []
         self._answer = replies if callable(replies) else _one_by_one(name, list(replies), self.asked)

@@ -160,6 +160,7 @@ class Ledger:
     """Counts, times and costs of everything on a board, and samples of what deserves a look.
 
     `estimated` is the part of `cost` that was booked for `unanswered` effects: asked for, and the outcome never came.
+    What the `unpriced` effects cost is in no sum, since nobody knows it.
     `closed` and `idled` hold the last reason and detail of each kind; `busy` are the seconds in which something ran.
     A dead letter that is redriven leaves the counts; if it was not among those kept, its agent's column is unchanged.
     """
@@ -180,6 +181,7 @@ class Ledger:
     tokens: int = 0
     estimated: Decimal = Decimal(0)
     unanswered: int = 0
+    unpriced: int = 0
     agents: dict[str, Column] = field(default_factory=dict)
     dead_letters: Sample[Ending] = field(default_factory=Sample)
     put_aside: Sample[Ending] = field(default_factory=Sample)
@@ -366,13 +368,14 @@ class Ledger:
     # -- effects and the board ------------------------------------------------------------------------------------
 
     def _called(self, e: ev.Called) -> None:
-        if e.cost == "0" and not e.tokens:
+        if e.cost == "0" and not e.tokens and not e.unpriced:
             return
         a = self.running.get(e.activation)
         agent = a.agent if a is not None else self.ended.get(e.activation)
         cost = Decimal(e.cost)
         self.cost += cost
         self.tokens += e.tokens
+        self.unpriced += e.unpriced
         if e.outcome in ("unknown", "cancelled"):
             self.unanswered += 1
             self.estimated += cost

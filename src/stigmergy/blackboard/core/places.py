@@ -235,15 +235,16 @@ class Places(Decision):
                     ending += [(waiter, "blocker_failed", f"work {work!r} failed", None) for waiter in waiting]
 
     def _unsettled(self, activation: int) -> list[OpenCall]:
-        """Its effects without an outcome for which something is reserved."""
+        """Its effects without an outcome for which something is reserved, or that have no price."""
         calls = self.state.calls
         found = [calls[id] for id in self.state.calls_of.get(activation, ())]
-        return [call for call in found if call.tokens or call.cost != "0"]
+        return [call for call in found if call.tokens or call.cost != "0" or call.unpriced]
 
     def _settle(self, calls: Sequence[OpenCall], outcome: Literal["unknown", "cancelled"]) -> None:
         """Whoever was asked may send the bill though nobody waits for the answer: book what was reserved."""
         for c in calls:
-            event = ev.Called(activation=c.activation, key=c.key, outcome=outcome, cost=c.cost, tokens=c.tokens)
+            event = ev.Called(activation=c.activation, key=c.key, outcome=outcome, cost=c.cost, tokens=c.tokens,
+                              unpriced=c.unpriced)  # fmt: skip
             self._emit(event, c.id)
 
     def _take_off(self, a: Activation) -> None:

@@ -99,6 +99,7 @@ class OpenCall:
     tokens: int
     until: float | None
     rung: bool = False
+    unpriced: bool = False
 
 
 @dataclass(slots=True)

@@ -290,7 +290,8 @@ class State:
     # -- effects --------------------------------------------------------------------------------------------------
 
     def _calling(self, e: ev.Calling) -> None:
-        self._open_call(OpenCall(e.seq, e.cause, e.key, self.activations[e.cause].run, e.cost, e.tokens, e.until))
+        self._open_call(OpenCall(e.seq, e.cause, e.key, self.activations[e.cause].run, e.cost, e.tokens, e.until,
+                                 unpriced=e.unpriced))  # fmt: skip
 
     def _open_call(self, call: OpenCall) -> None:
         self.calls[call.id] = call

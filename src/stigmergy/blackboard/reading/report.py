@@ -73,6 +73,7 @@ class Report:
         cost: dollars, failed calls included; `limits` are what was allowed.
         estimated: the part of the cost that was booked as expected for `unanswered` effects: whether they happened, and
             what they really cost, is not known.
+        unpriced: effects that were paid for and whose price nobody knows: they are not in the cost.
         tree: how the work began to branch.
         roster_changes: what this board's agents and components are otherwise than when it was last run; only in the
             report of a run.
@@ -103,6 +104,7 @@ class Report:
     limits: Limits = field(default_factory=Limits)
     estimated: Decimal = Decimal(0)
     unanswered: int = 0
+    unpriced: int = 0
     roster_changes: tuple[RosterChange, ...] = ()
     chain: tuple[Link, ...] = ()
 
@@ -187,6 +189,8 @@ class Report:
             parts.append(money(self.cost) + of)
         if self.unanswered:
             parts.append(f"{money(self.estimated)} of it estimated: {number(self.unanswered, 'effect')} without answer")
+        if self.unpriced:
+            parts.append(f"{number(self.unpriced, 'call')} without a price")
         if self.tokens:
             parts.append(f"{self.tokens:,} tokens")
         return "  " + "   ".join(parts)
@@ -270,7 +274,7 @@ def report_of(
         ledger.failed_attempts, ledger.cost, ledger.tokens, tuple(_line(c) for c in ledger.agents.values()),
         left_on(state, ledger, ref, subscriptions), put_aside(ledger),
         ledger.growth.branches(_SHOWN_BRANCHES), limits or Limits(), ledger.estimated, ledger.unanswered,
-        roster_changes, tuple(replace(link) for link in ledger.chain.links.values()),
+        ledger.unpriced, roster_changes, tuple(replace(link) for link in ledger.chain.links.values()),
     )  # fmt: skip
 
 

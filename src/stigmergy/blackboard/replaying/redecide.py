@@ -203,6 +203,7 @@ class Redecider(Decider):
                 return self.called(first.cause, ev.Called(
                     activation=first.activation, key=first.key, outcome=first.outcome, error=first.error,
                     seconds=first.seconds, cost=first.cost, tokens=first.tokens, payload=first.payload,
+                    unpriced=first.unpriced,
                 ), now)  # fmt: skip
             case ev.Rang() | ev.Failed(kind="timeout"):
                 return self.wake(now)
