@@ -1,5 +1,6 @@
 """Several answers of one agent: the best is published, and all are paid for."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -7,16 +8,28 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from stigmergy import Artifact, Ask, Blackboard, Costs, Limits, Retry, replay
+from stigmergy import Artifact, Ask, Blackboard, Costs, Limits, Retry, Roster, replay
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Called, Failed
-from stigmergy.models import BadReply, Estimate, RateLimited, Reply, Request, Scripted, ToolCall
+from stigmergy.models import (
+    BadModel,
+    BadReply,
+    Estimate,
+    OnToken,
+    RateLimited,
+    Reply,
+    Request,
+    Scripted,
+    ToolCall,
+    UnknownPrice,
+)
 from stigmergy.testing import VirtualClock, outputs
-from tests.boards import A, B, Boards, C, numbers
+from tests.boards import A, B, Boards, C, in_the_middle, numbers, stopped
 from tests.paid import recount
 
 pytestmark = pytest.mark.anyio
-Answers = dict[int, list[Any]]
+Replies = list[Any]
+Answers = dict[int, Replies]
 """By the seed of a conversation: its replies in order."""
 
 
@@ -196,8 +209,99 @@ async def test_each_conversation_can_be_watched_by_its_key(new_board: Boards) ->
     assert written == {"model/1": outputs(B(n=1)), "model-2/1": outputs(B(n=2))}
 
 
-def test_a_choice_among_none_is_refused() -> None:
+# -- several models --------------------------------------------------------------------------------------------------
+
+
+def three(small: Replies, large: Replies, local: Replies) -> list[Scripted]:
+    """Models of different names and prices, each with its replies."""
+    return [
+        Scripted(small, name="small", cost="0.01", tokens=1),
+        Scripted(large, name="large", cost="0.20", tokens=2),
+        Scripted(local, name="local", cost="0", tokens=4),
+    ]
+
+
+@pytest.mark.req("S0.24")
+@pytest.mark.parametrize("of", ["agent", "board"])
+async def test_several_models_vote_and_each_is_paid_under_its_own_name(new_board: Boards, of: str) -> None:
+    models = three([[B(n=1)]], ["no", [B(n=2)]], [[B(n=2)]])
+    board = new_board(model=models if of == "board" else Scripted([]))
+    builder = board.agent("thinker")
+    (builder.model(models) if of == "agent" else builder).consumes(A).publishes(B)
+    await board.publish(A())
+    report = await board.run_until_idle()
+    assert report.ok
+    assert numbers(board, B) == [2]
+    assert [r.model for m in models for r in m.asked] == ["small", "large", "large", "local"]
+    assert models[0].asked[0].messages == models[1].asked[0].messages == models[2].asked[0].messages
+    keys = ["model/1", "model-2/1", "model-2/2", "model-3/1", "model/1/best of 3"]
+    assert calls(board) == dict.fromkeys(keys, "done")
+    assert (report.cost, report.tokens) == (Decimal("0.41"), 9) == (recount(board.events())[0], 9)
+    assert {name: (s.cost, s.tokens) for name, s in board.fold(Costs()).effects.items()} == {
+        "small": ("0.01", 1), "large": ("0.40", 4), "local": ("0", 4),
+    }  # fmt: skip
+    assert replay(board, board).ok
+
+
+async def test_several_models_may_be_scored_and_asked_several_times_each(new_board: Boards) -> None:
+    models = three([[B(n=9)], [B(n=5)]], [[B(n=1)], [B(n=4)]], [[B(n=8)], [B(n=2)]])
+    board = new_board()
+    board.agent("thinker").model(models, ask=Ask(best_of=2, seed=10, score=near)).consumes(A).publishes(B)
+    await board.publish(A(n=4))
+    assert (await board.run_until_idle()).ok
+    assert numbers(board, B) == [4]
+    asked = sorted((r.seed, r.model) for m in models for r in m.asked)
+    assert asked == [(10, "small"), (11, "large"), (12, "local"), (13, "small"), (14, "large"), (15, "local")]
+
+
+async def test_a_model_that_has_no_price_or_no_answer_leaves_the_choice_to_the_others(new_board: Boards) -> None:
+    models = three([UnknownPrice("nobody knows")], [Reply(text="I cannot.", finish="refused")], [[B(n=3)]])
+    board = new_board(model=models)
+    board.agent("thinker").consumes(A).publishes(B)
+    await board.publish(A())
+    report = await board.run_until_idle()
+    assert (report.ok, numbers(board, B)) == (True, [3])
+
+
+async def test_after_a_crash_each_model_is_asked_only_what_is_not_on_record(file_board: Boards) -> None:
+    reached, gone = asyncio.Event(), asyncio.Event()
+
+    class Hanging(Scripted):
+        async def complete(self, request: Request, /, on_token: OnToken | None = None) -> Reply:
+            reached.set()
+            await gone.wait()
+            return await super().complete(request)
+
+    def team(*models: Scripted) -> Roster:
+        roster = Roster(model=list(models))
+        roster.agent("thinker").consumes(A).publishes(B)
+        return roster
+
+    first, second = Scripted([[B(n=1)]], name="first", cost="0.10"), Hanging([], name="second")
+    board = file_board(team(first, second))
+    await board.publish(A())
+    run = await in_the_middle(board, reached)
+    async for event in board.watch():
+        if isinstance(event, Called):
+            break
+    rest = Scripted([[B(n=1)]], name="second", cost="0.30")
+    after = file_board.crashed(board, team(Scripted([], name="first"), rest))
+    report = await after.run_until_idle()
+    assert (report.ok, report.cost, numbers(after, B)) == (True, Decimal("0.40"), [1])
+    await stopped(run)
+
+
+async def test_a_choice_among_none_is_refused(new_board: Boards) -> None:
     with pytest.raises(DefinitionError, match=r"Ask\(best_of=0\)"):
         Ask(best_of=0)
-    with pytest.raises(DefinitionError, match="nothing to choose from"):
-        Ask(score=near)
+    alone = new_board(model=Scripted([]))
+    alone.agent("thinker").model(ask=Ask(score=near)).consumes(A).publishes(B)
+    with pytest.raises(
+        DefinitionError, match=r'agent "thinker": Ask\(score=…\) has nothing to choose.*test_model_best'
+    ):
+        await alone.publish(A())
+    for model, named in (([], r"model=\[\]"), (["openai/gpt-4.1", 3], "model=3")):
+        board = new_board()
+        board.agent("thinker").model(model).consumes(A).publishes(B)
+        with pytest.raises(BadModel, match=named):
+            await board.publish(A())

@@ -35,7 +35,7 @@ class Means:
         call: how inputs become the body's arguments.
         is_async: whether the body is a coroutine function; if not, it runs in a thread.
         isolate: where the body runs, if that was asked for.
-        model: answers when there is no body; None = the board's model.
+        model: answers when there is no body, or a list of such; None = the board's.
         context: gives instructions and past artifacts; None = the board's provider.
         ask: how the model is asked; None = as usual.
         tools: functions that the model may call, and servers of such.

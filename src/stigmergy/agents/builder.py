@@ -100,8 +100,15 @@ class AgentBuilder(Agent, Generic[Out, *In]):
         return self._with(limited(self.spec, place, concurrency=concurrency, timeout=timeout, retry=retry))
 
     def model(self, model: object | None = None, *, ask: Ask | None = None) -> Self:
-        """The language model that answers for this agent, instead of the board's, and how it is asked."""
-        return self._with(means=replace(self.means, model=model or self.means.model, ask=ask or self.means.ask))
+        """The language model that answers for this agent, instead of the board's, and how it is asked.
+
+        Args:
+            model: a name, an instance, or a list of them: each then answers, and the best answer is published.
+            ask: how; also what the best is (`score`). Without a score the answer that came most often is.
+        """
+        return self._with(means=replace(
+            self.means, model=self.means.model if model is None else model, ask=ask or self.means.ask,
+        ))  # fmt: skip
 
     def context(self, provider: ContextProvider) -> Self:
         """Who gives it instructions and past artifacts, instead of the board's provider."""

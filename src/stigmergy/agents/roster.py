@@ -30,7 +30,7 @@ class Roster:
     """Agents and components that belong together; a board is made of one, and so is each test, fork and sweep.
 
     Args:
-        model: the language model that answers for agents without a body.
+        model: the language model that answers for agents without a body; of a list each answers, and the best is taken.
         context: who gives agents their instructions and past artifacts.
         components: what else takes part; see `add`.
         limits: bounds of every run.

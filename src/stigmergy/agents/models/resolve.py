@@ -1,10 +1,24 @@
 """What `model=` may be."""
 
+from collections.abc import Sequence
 from typing import cast
 
 from stigmergy.agents.models.errors import BadModel
 from stigmergy.agents.models.litellm import LiteLLM
 from stigmergy.agents.models.model import Model
+
+
+def as_models(value: object) -> tuple[Model, ...]:
+    """The models of a list, each as `as_model` gives it, or the only one.
+
+    Raises:
+        BadModel: one is none, or the list is empty.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return (as_model(value),)
+    if not value:
+        raise BadModel('model=[] is no model. Give a name as in "openai/gpt-4.1", an instance, or a list of them.')
+    return tuple(map(as_model, value))
 
 
 def as_model(value: object) -> Model:

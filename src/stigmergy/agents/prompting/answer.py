@@ -19,13 +19,14 @@ from stigmergy.agents.call import CallShape, Parameter
 from stigmergy.agents.context import FREE, Context, Price
 from stigmergy.agents.models.errors import BadReply, ModelError
 from stigmergy.agents.models.model import Message, Model, Reply, Request, ToolCall
-from stigmergy.agents.models.resolve import as_model
+from stigmergy.agents.models.resolve import as_models
 from stigmergy.agents.prompting.best import best, scores, why_none
 from stigmergy.agents.prompting.contract import Contract
 from stigmergy.agents.prompting.prompt import CHARACTERS, Ask, PromptParts
 from stigmergy.agents.prompting.tokens import Audience
 from stigmergy.agents.prompting.tools import Tool, ToolResult, ToolSource, allowed, distinct, tools_of
-from stigmergy.blackboard.errors import PublishError
+from stigmergy.blackboard.core.where import written_at
+from stigmergy.blackboard.errors import DefinitionError, PublishError
 from stigmergy.blackboard.events import Failed
 
 _REPLY = TypeAdapter(Reply)
@@ -36,33 +37,42 @@ def answered(agent: Agent, model: object | None, audience: Audience = NOBODY) ->
     """The agent, with a model as its body if it has none of its own.
 
     Args:
-        model: the board's; the agent's own goes before it.
+        model: the board's, or a list of them; the agent's own goes before it.
         audience: who watches what the model writes.
 
     Raises:
         BadModel: what answers is no model.
+        DefinitionError: there is a score, and nothing to choose from.
     """
     own = agent.means.model if agent.means.model is not None else model
     if agent.means.function is not None or own is None:
         return agent
     twin = copy.copy(agent)
     twin.means = replace(
-        agent.means, function=Answer(agent, as_model(own), audience), is_async=True, isolate=None,
+        agent.means, function=Answer(agent, as_models(own), audience), is_async=True, isolate=None,
         call=CallShape((Parameter("ctx", "context"),)),
     )  # fmt: skip
     return twin
 
 
 class Answer:
-    """A body: it asks a model and gives what the model publishes."""
+    """A body: it asks a model, or several, and gives what the model publishes.
 
-    def __init__(self, agent: Agent, model: Model, audience: Audience) -> None:
-        self.model = model
+    Attributes:
+        models: who is asked, one for each conversation.
+    """
+
+    def __init__(self, agent: Agent, models: Sequence[Model], audience: Audience) -> None:
         self._audience = audience
         self.ask = agent.means.ask or Ask()
+        self.models = tuple(models) * self.ask.best_of
         self._contract = Contract(agent.outputs)
         self._schema = self._contract.schema()
         self._subject = f'agent "{agent.name}"'
+        if self.ask.score is not None and len(self.models) == 1:
+            way_out = "Say of how many, Ask(best_of=3, score=…), or give several models, .model([…])."
+            at = written_at(agent.origin.place)
+            raise DefinitionError(f"{self._subject}: Ask(score=…) has nothing to choose from. {way_out}{at}")
         self._sources = [tool for tool in agent.means.tools if isinstance(tool, ToolSource)]
         self._tools = tools_of([t for t in agent.means.tools if not isinstance(t, ToolSource)], self._subject)
 
@@ -89,7 +99,7 @@ class Answer:
         ask = self.ask
         seed = None if ask.seed is None else ask.seed + candidate
         return Request(
-            model=self.model.name, messages=tuple(ask.prompt(parts)), output=self._schema,
+            model=self.models[candidate].name, messages=tuple(ask.prompt(parts)), output=self._schema,
             tools=tuple(tool.spec for tool in tools),
             temperature=ask.temperature, max_tokens=ask.max_tokens, seed=seed, options=ask.options,
         )  # fmt: skip
@@ -113,7 +123,7 @@ class Answer:
         All go on at once and are waited for, since they are paid for. Those that come to nothing are left out, unless
         none is left; where the way to the model was barred (no money is left, say), nothing is chosen.
         """
-        talks = [_Talk(ctx, self.model, self._audience, i) for i in range(self.ask.best_of)]
+        talks = [_Talk(ctx, model, self._audience, i) for i, model in enumerate(self.models)]
         if len(talks) == 1:
             return await self._talk(ctx, tools, talks[0])
         failures: list[Exception] = []
@@ -146,7 +156,7 @@ class Answer:
         while True:
             reply = await talk.next(request)
             if reply.finish == "refused":
-                raise BadReply(f"{self.model.name} refuses to answer {ctx.agent_name!r}: {reply.text[:500]}")
+                raise BadReply(f"{talk.model.name} refuses to answer {ctx.agent_name!r}: {reply.text[:500]}")
             said = Message(role="assistant", text=reply.text, tool_calls=reply.tool_calls)
             if reply.tool_calls:
                 rounds += 1
@@ -162,7 +172,7 @@ class Answer:
             useless += bool(problems)
             if useless >= self.ask.replies:
                 raise BadReply(
-                    f"{self.model.name} gave {ctx.agent_name!r} no usable reply in {useless}. The last: "
+                    f"{talk.model.name} gave {ctx.agent_name!r} no usable reply in {useless}. The last: "
                     f"{'; '.join(problems)}."
                 )
             request = request.model_copy(update={"messages": (*request.messages, said, *answers)})

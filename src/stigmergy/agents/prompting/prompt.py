@@ -128,7 +128,8 @@ class Ask:
         replies: how many of one attempt may be unusable: the last of them fails the attempt.
         rounds: how often tools may be called in one attempt.
         tool_tokens: how long the result of one tool may be.
-        best_of: how many conversations, tools and all, are held at once; the best answer is published, all are paid.
+        best_of: how many conversations, tools and all, are held at once with each of the agent's models; the best
+            answer is published, all are paid.
         score: says how good an answer is, from its outputs and the inputs, the higher the better; it runs in a thread.
             By default they vote: the answer that came most often is the best.
         max_tokens, temperature, seed, options: see `Request`; of several conversations each has the next seed.
@@ -151,5 +152,3 @@ class Ask:
                             ("best_of", 1)):  # fmt: skip
             if getattr(self, name) < least:
                 raise DefinitionError(f"Ask({name}={getattr(self, name)}): it is a whole number from {least}.")
-        if self.score is not None and self.best_of == 1:
-            raise DefinitionError("Ask(score=…) has nothing to choose from. Say of how many: Ask(best_of=3, score=…).")
