@@ -5,6 +5,7 @@ from stigmergy.agents.builder import AgentBuilder
 from stigmergy.agents.context import Context
 from stigmergy.agents.prompting.mcp import McpServer
 from stigmergy.agents.prompting.prompt import Ask, PromptParts
+from stigmergy.agents.prompting.template import PromptTemplate
 from stigmergy.agents.roster import Roster
 from stigmergy.agents.subscribe import ancestor
 from stigmergy.blackboard.artifact import Artifact
@@ -118,6 +119,7 @@ __all__ = [
     "PhaseStatistics",
     "Progress",
     "PromptParts",
+    "PromptTemplate",
     "Publish",
     "Questions",
     "Quota",
