@@ -11,7 +11,7 @@ from stigmergy import (
     read,
 )
 from stigmergy.agents.models.model import ToolCall
-from stigmergy.agents.prompting.tools import Tool, tool_of
+from stigmergy.agents.prompting.tools import ListTools, Tool, tool_of
 from stigmergy.blackboard.errors import (
     BoardClosed,
 )
@@ -75,12 +75,15 @@ async def test_tools_are_closed_after_who_uses_them_was_stopped_and_nothing_star
 
     class Buttons:
         @asynccontextmanager
-        async def open_tools(self) -> AsyncIterator[list[Tool]]:
+        async def open_tools(self) -> AsyncIterator[ListTools]:
             noted.append("opened")
             try:
-                yield [tool_of(press)]
+                yield self.tools
             finally:
                 noted.append("closed")
+
+        async def tools(self) -> list[Tool]:
+            return [tool_of(press)]
 
     press_it = ToolCall(id="c", name="press", arguments="{}")
     board = copying(new_board(model=Scripted(lambda _: press_it), concurrency=1), name="later")

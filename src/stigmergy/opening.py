@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from stigmergy.agents.agent import Agent, Means
 from stigmergy.agents.prompting.answer import answered
+from stigmergy.agents.prompting.servers import Servers
 from stigmergy.agents.prompting.tokens import Audience
 from stigmergy.agents.roster import Roster
 from stigmergy.agents.threads import inside_body
@@ -102,6 +103,7 @@ class OpenBoard(Roster, View):
         self._door = Lock()
         self._watchers: set[asyncio.Event] = set()
         self._audience = Audience()
+        self._servers = Servers()
         for agent in base.agents:
             self._register(agent)
 
@@ -214,7 +216,7 @@ class OpenBoard(Roster, View):
         index = Index(specs)
         decider = Decider(folded.state, index, folded.observers, past, self.limits or Limits())
         worker = BodyWorker(
-            [answered(agent, self.model, self._audience) for agent in self.agents],
+            [answered(agent, self.model, self._servers, self._audience) for agent in self.agents],
             self._table,
             self.context,
             self._home,
@@ -282,8 +284,11 @@ class OpenBoard(Roster, View):
 
     async def _leave(self, abandoned: bool) -> None:
         try:
-            if self._owner is not None and self._owner.writer.failed is None and not abandoned:
-                await self._owner.leave()
+            try:
+                if self._owner is not None and self._owner.writer.failed is None and not abandoned:
+                    await self._owner.leave()
+            finally:
+                await self._servers.close()  # now that no body is left to use them
         finally:
             await self._store.close()
             self._left = True

@@ -6,6 +6,7 @@ from typing import Any, cast
 from stigmergy.agents.agent import Agent
 from stigmergy.agents.models.model import Estimate, OnToken, Reply, Request
 from stigmergy.agents.prompting.answer import Answer, answered
+from stigmergy.agents.prompting.servers import Servers
 from stigmergy.agents.roster import Roster
 from stigmergy.agents.worker import BodyWorker
 from stigmergy.blackboard.core.decision import Draft
@@ -32,7 +33,8 @@ def prompt_of(view: View, roster: Roster, agent: Agent | str, *ids: int | str) -
     found = roster.find(agent if isinstance(agent, str) else agent.name)
     if found.means.function is not None:
         raise DefinitionError(f'agent "{found.name}" has a body of its own, so no model is asked.')
-    asking = answered(found, roster.model if roster.model is not None else _NoModel())
+    servers = Servers()  # opened for a look
+    asking = answered(found, roster.model if roster.model is not None else _NoModel(), servers)
     artifacts = [view.get(id) for id in ids]
     consumed = {slot.type_name for s in found.subscriptions for slot in s.slots}
     strange = next((a for a in artifacts if a.type_name not in consumed), None)
@@ -49,9 +51,11 @@ def prompt_of(view: View, roster: Roster, agent: Agent | str, *ids: int | str) -
     body = cast("Answer", asking.means.function)
 
     async def ask() -> Request:
-        context = await worker.context(job)
-        async with body.toolbox(context) as tools:
-            return body.first_request(context, tools)
+        try:
+            context = await worker.context(job)
+            return body.first_request(context, await body.toolbox(context))
+        finally:
+            await servers.close()
 
     return in_a_loop(ask)
 

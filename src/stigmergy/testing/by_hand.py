@@ -12,6 +12,7 @@ from stigmergy.agents.agent import Agent
 from stigmergy.agents.context import Context
 from stigmergy.agents.models.scripted import Scripted
 from stigmergy.agents.prompting.answer import answered
+from stigmergy.agents.prompting.servers import Servers
 from stigmergy.agents.request import Request
 from stigmergy.agents.worker import BodyWorker
 from stigmergy.blackboard.artifact import Artifact
@@ -109,7 +110,8 @@ def perform(agent: Agent, ctx: SoloContext, /, *, model: object | None = None) -
         DefinitionError: the inputs are none that the agent consumes together.
         BaseException: what the body raises.
     """
-    alone = copy.copy(answered(agent, model if model is not None else Scripted([], name="(no model)")))
+    servers = Servers()
+    alone = copy.copy(answered(agent, model if model is not None else Scripted([], name="(no model)"), servers))
     alone.means = replace(alone.means, context=None, isolate=None)
     job = replace(ctx._job, agent=agent.spec, slots=ctx._job.slots or implied_slots(agent, ctx.artifacts))
     types = TypeTable()
@@ -118,7 +120,10 @@ def perform(agent: Agent, ctx: SoloContext, /, *, model: object | None = None) -
     worker = BodyWorker([alone], types, Told(Briefing(ctx.instructions, ctx.past)))
 
     async def run() -> list[BaseModel]:
-        return [draft.payload for draft in await worker.perform(job)]
+        try:
+            return [draft.payload for draft in await worker.perform(job)]
+        finally:
+            await servers.close()
 
     return in_a_loop(run)
 

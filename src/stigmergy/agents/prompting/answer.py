@@ -8,8 +8,7 @@ anew only when its outputs were refused.
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, JsonValue, TypeAdapter
@@ -23,6 +22,7 @@ from stigmergy.agents.models.resolve import as_models
 from stigmergy.agents.prompting.best import best, scores, why_none
 from stigmergy.agents.prompting.contract import Contract
 from stigmergy.agents.prompting.prompt import CHARACTERS, Ask, PromptParts
+from stigmergy.agents.prompting.servers import Servers
 from stigmergy.agents.prompting.tokens import Audience
 from stigmergy.agents.prompting.tools import Tool, ToolResult, ToolSource, allowed, distinct, tools_of
 from stigmergy.blackboard.core.where import written_at
@@ -33,11 +33,12 @@ _REPLY = TypeAdapter(Reply)
 NOBODY = Audience()
 
 
-def answered(agent: Agent, model: object | None, audience: Audience = NOBODY) -> Agent:
+def answered(agent: Agent, model: object | None, servers: Servers, audience: Audience = NOBODY) -> Agent:
     """The agent, with a model as its body if it has none of its own.
 
     Args:
         model: the board's, or a list of them; the agent's own goes before it.
+        servers: where its tools of servers are open.
         audience: who watches what the model writes.
 
     Raises:
@@ -49,7 +50,7 @@ def answered(agent: Agent, model: object | None, audience: Audience = NOBODY) ->
         return agent
     twin = copy.copy(agent)
     twin.means = replace(
-        agent.means, function=Answer(agent, as_models(own), audience), is_async=True, isolate=None,
+        agent.means, function=Answer(agent, as_models(own), servers, audience), is_async=True, isolate=None,
         call=CallShape((Parameter("ctx", "context"),)),
     )  # fmt: skip
     return twin
@@ -62,7 +63,8 @@ class Answer:
         models: who is asked, one for each conversation.
     """
 
-    def __init__(self, agent: Agent, models: Sequence[Model], audience: Audience) -> None:
+    def __init__(self, agent: Agent, models: Sequence[Model], servers: Servers, audience: Audience) -> None:
+        self._servers = servers
         self._audience = audience
         self.ask = agent.means.ask or Ask()
         self.models = tuple(models) * self.ask.best_of
@@ -76,14 +78,12 @@ class Answer:
         self._sources = [tool for tool in agent.means.tools if isinstance(tool, ToolSource)]
         self._tools = tools_of([t for t in agent.means.tools if not isinstance(t, ToolSource)], self._subject)
 
-    @asynccontextmanager
-    async def toolbox(self, ctx: Context) -> AsyncIterator[tuple[Tool, ...]]:
+    async def toolbox(self, ctx: Context) -> tuple[Tool, ...]:
         """The tools that may be called in this activation."""
-        async with AsyncExitStack() as stack:
-            found = list(self._tools)
-            for source in self._sources:
-                found += await stack.enter_async_context(source.open_tools())
-            yield allowed(distinct(found, self._subject), ctx.tools)
+        found = list(self._tools)
+        for source in self._sources:
+            found += await self._servers.tools(source)
+        return allowed(distinct(found, self._subject), ctx.tools)
 
     def first_request(self, ctx: Context, tools: Sequence[Tool], candidate: int = 0) -> Request:
         """What the model is asked first; without any effect, so that it can be seen before it is sent.
@@ -110,12 +110,7 @@ class Answer:
         Raises:
             ModelError: the provider failed, or (`BadReply`) no reply within the limits could be used.
         """
-        async with self.toolbox(ctx) as tools:
-            try:
-                return await self._chosen(ctx, tools)
-            except Exception as error:  # noqa: BLE001  raised as it is, not in the group that a connection makes of it
-                failed = error
-        raise failed
+        return await self._chosen(ctx, await self.toolbox(ctx))
 
     async def _chosen(self, ctx: Context, tools: Sequence[Tool]) -> Sequence[BaseModel]:
         """The outputs of the only conversation, or the best of several; which is on record before it is used.

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
+
 from stigmergy.agents.models.model import ToolSpec
-from stigmergy.agents.prompting.tools import Tool, ToolResult, ToolsUnavailable
+from stigmergy.agents.prompting.tools import ListTools, Tool, ToolResult, ToolsUnavailable
 from stigmergy.blackboard.durations import Seconds, in_seconds
 
 if TYPE_CHECKING:
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 class McpServer:
     """A server whose tools a model may call: `.tools(McpServer("uvx", "some-server"))`.
 
-    Each activation has a connection of its own (for a program, a process of its own), which ends with it.
+    A board connects when it is first wanted (for a program, it starts the process), once for all agents that have this
+    very `McpServer`, and ends it when it is closed itself, after all bodies were stopped. A server that died is started
+    again when it is next wanted; the call that it died of is told to the model as failed.
 
     Args:
         command: a program that speaks over its standard streams, or the URL of a server.
@@ -39,8 +43,8 @@ class McpServer:
         return f"McpServer({' '.join([self._command, *self._args])!r})"
 
     @asynccontextmanager
-    async def open_tools(self) -> AsyncIterator[tuple[Tool, ...]]:
-        """Connect, and give the tools that the server has now.
+    async def open_tools(self) -> AsyncIterator[ListTools]:
+        """Connect; what it gives lists the tools that the server has then.
 
         Raises:
             ToolsUnavailable: it cannot be reached, or the package is missing.
@@ -56,8 +60,15 @@ class McpServer:
             await client.__aenter__()
         except Exception as error:
             raise ToolsUnavailable(f"{self!r} cannot be reached: {_first(error)}") from error
+
+        async def tools() -> list[Tool]:
+            try:
+                return [self._tool(client, found) async for found in _listed(client) if self._wanted(found.name)]
+            except Exception as error:
+                raise ToolsUnavailable(f"{self!r} does not say what it has: {_first(error)}") from error
+
         try:
-            yield tuple([self._tool(client, found) async for found in _listed(client) if self._wanted(found.name)])
+            yield tools
         finally:
             await client.__aexit__(None, None, None)
 
@@ -74,12 +85,23 @@ class McpServer:
                 return ToolResult(text=f"The arguments are no JSON: {error}", failed=True)
             try:
                 result = await client.call_tool(name, arguments)
-            except Exception as error:  # noqa: BLE001  the model is told, on record
+            except Exception as error:
+                if _is_gone(error):
+                    raise ToolsUnavailable(f"{self!r} is gone: {_first(error)}.") from error
                 return ToolResult(text=_first(error), failed=True)
             return ToolResult(text=_text(result), failed=bool(result.is_error))
 
-        run.__qualname__ = name
         return Tool(ToolSpec(name=name, description=found.description or "", parameters=found.input_schema), run)
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether it was the connection that failed, and not the request."""
+    from mcp import MCPError
+    from mcp.types import CONNECTION_CLOSED
+
+    if isinstance(error, MCPError):
+        return error.code == CONNECTION_CLOSED
+    return isinstance(error, OSError | BrokenResourceError | ClosedResourceError | EndOfStream)
 
 
 async def _listed(client: "Client") -> AsyncIterator[Any]:

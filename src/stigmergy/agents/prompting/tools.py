@@ -21,10 +21,12 @@ class ToolsUnavailable(BodyError):
 
 @runtime_checkable
 class ToolSource(Protocol):
-    """Something that has tools while it is open."""
+    """Something that has tools while it is open; a board opens it once, and closes it when it is closed itself."""
 
-    def open_tools(self) -> AbstractAsyncContextManager[Sequence["Tool"]]:
-        """Open it for one activation.
+    def open_tools(self) -> AbstractAsyncContextManager["ListTools"]:
+        """Open it: gives what lists the tools that it has at that time.
+
+        Listing them, or running one, raises `ToolsUnavailable` where it is gone, and is then opened anew.
 
         Raises:
             ToolsUnavailable: it cannot be reached.
@@ -44,7 +46,7 @@ class Tool:
     """One tool.
 
     Attributes:
-        run: takes the arguments as JSON; what goes wrong is a result too.
+        run: takes the arguments as JSON; what goes wrong is a result too, unless the server of the tool is gone.
     """
 
     spec: ToolSpec
@@ -54,6 +56,9 @@ class Tool:
     def name(self) -> str:
         """What the model calls it by."""
         return self.spec.name
+
+
+ListTools = Callable[[], Awaitable[Sequence[Tool]]]
 
 
 def tool_of(function: Callable[..., object]) -> Tool:
