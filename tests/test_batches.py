@@ -28,6 +28,7 @@ async def test_a_batch_fires_by_size_and_the_rest_waits(new_board: Boards) -> No
     [left] = report.left.waiting
     assert left.agent == "gather"
     assert left.lacks == ("2 A",)
+    assert f"batch waiting  gather: has {left.has[0]}, lacks 2 A" in str(report)
 
 
 async def test_a_typed_list_parameter_is_a_batch_of_that_size(new_board: Boards) -> None:

@@ -54,6 +54,24 @@ async def test_a_failure_is_a_dead_letter_and_the_other_branch_completes(new_boa
     assert activated.run == "r7"
 
 
+async def test_the_report_shows_a_long_message_to_its_end_and_stays_narrow(new_board: Boards) -> None:
+    board = new_board()
+    where = "data/" + "orders/" * 10 + "new.csv"
+    message = f"{where} has no column 'total', so nothing can be summed. Rename one of its columns."
+
+    @board.agent
+    async def sums(a: A) -> B:
+        raise ValueError(message)
+
+    await board.publish(A())
+    report = await board.run_until_idle()
+    [dead] = report.left.dead_letters
+    text = str(report)
+    left = text[text.index("1 thing left") :].replace(dead.command(report.store), "")
+    assert f"ValueError: {message}" in " ".join(left.split())
+    assert max(map(len, left.splitlines())) < 130
+
+
 @pytest.mark.req("S2.44", "S2.47")
 async def test_retries_wait_twice_as_long_each_time_up_to_the_cap(new_board: Boards) -> None:
     clock = VirtualClock()

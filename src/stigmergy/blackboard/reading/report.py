@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from html import escape
+from textwrap import wrap
 
 from pydantic import TypeAdapter
 
@@ -15,11 +16,14 @@ from stigmergy.blackboard.core.tree import Tree
 from stigmergy.blackboard.definitions import Limits, Subscription
 from stigmergy.blackboard.errors import RunFailed, StigmergyError
 from stigmergy.blackboard.events import ErrorInfo, Reason
-from stigmergy.blackboard.reading.leftovers import Leftovers, PutAside, left_on, next_command, put_aside
+from stigmergy.blackboard.reading.left import left_on, put_aside
+from stigmergy.blackboard.reading.leftovers import Leftovers, PutAside, next_command
 from stigmergy.blackboard.text import html_table, money, number, seconds, table
 
 _SHOWN_BRANCHES = 12
 _SHOWN_OF_A_KIND = 5
+_WIDTH = 100
+"""Characters of what is left that stand on one line; the rest goes on the next."""
 _FINE: frozenset[Reason] = frozenset(("idle", "goal", "waiting"))
 _REASONS: dict[Reason, tuple[str, str]] = {
     "idle": ("idle after", "nothing left to do"),
@@ -227,7 +231,9 @@ class Report:
         listed = 0
         for kind in self.left.by_kind():
             listed += len(kind[:_SHOWN_OF_A_KIND])
-            rows += [(left.kind, left.line(), left.command(self.store)) for left in kind[:_SHOWN_OF_A_KIND]]
+            for left in kind[:_SHOWN_OF_A_KIND]:
+                line, *more_lines = wrap(left.line(), _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+                rows += [(left.kind, line, left.command(self.store)), *(("", text, "") for text in more_lines)]
         more = self.left.count - listed
         if more:
             rows.append(("", f"… {more:,} more", "report.left" if self.store == "memory" else ""))

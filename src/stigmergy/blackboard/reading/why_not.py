@@ -22,7 +22,7 @@ from stigmergy.blackboard.definitions import AgentSpec, Limits, Subscription
 from stigmergy.blackboard.errors import BudgetSpent, NotFound, StigmergyError
 from stigmergy.blackboard.events import Event, Published
 from stigmergy.blackboard.payloads.types import TypeTable
-from stigmergy.blackboard.reading.leftovers import lacking
+from stigmergy.blackboard.reading.left import lacking
 from stigmergy.blackboard.reading.refusal import candidate, refusal, takers
 from stigmergy.blackboard.stores.base import Reader
 from stigmergy.blackboard.stores.rows import decode
