@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.definitions import AgentSpec, Ancestor, Subscription
 from stigmergy.blackboard.events import Event, Published
-from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.payloads.table import TypeTable
 
 GOOD = ("completed", "skipped")
 

@@ -19,7 +19,7 @@ from stigmergy.blackboard.core.state import State
 from stigmergy.blackboard.definitions import AgentSpec, Limits
 from stigmergy.blackboard.errors import CallRefused, NotFound, PublishError
 from stigmergy.blackboard.events import Event, Published
-from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.reading.artifacts import envelope
 from stigmergy.blackboard.shell.past import RecentPast
 from stigmergy.blackboard.stores.base import Row

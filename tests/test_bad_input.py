@@ -78,6 +78,7 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"tags": None}, "tags=None are no tags. Give a list of texts."),
     ({"run": 5}, "run 5 is int"),
     ({"priority": "urgent"}, "priority 'urgent' is not one of low, medium, high, critical."),
+    ({"priority": ["high"]}, "priority ['high'] is not one of low, medium, high, critical."),
     ({"visibility": "me"}, "visibility='me' is none of private(…), labelled(…), tenant(…), after(…)."),
 ]
 
@@ -138,6 +139,9 @@ ASKED: list[tuple[str, Ask, type[StigmergyError], str]] = [
     ("cancel a word", lambda b: b.cancel("it"), errors.NotFound, "Ids are written 12 or Type@12."),
     ("retry nothing", lambda b: b.retry(99), errors.NotFound, "99 is no activation."),
     ("retry a word", lambda b: b.retry("it"), errors.NotFound, "Ids are written 12 or Type@12."),
+    ("one for many", lambda b: b.publish_many(A()), errors.BadType, "A(n=0, key='') is no list of them."),
+    ("none for many", lambda b: b.publish_many(None), errors.BadType, "None is no list of them."),
+    ("lists in a list", lambda b: b.publish_many([[A()]]), errors.BadType, "list is no artifact type."),
     ("no such file", lambda b: b.publish_file("no.jsonl"), errors.SeedError, "no.jsonl cannot be read: No such file"),
     ("no seed file", lambda b: b.publish_file("no.csv"), errors.SeedError, "seed files end in .jsonl or .json."),
 ]  # fmt: skip

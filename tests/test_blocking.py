@@ -1,5 +1,7 @@
 """Work that waits for other work, by the ids that its authors chose."""
 
+from typing import Any
+
 import pytest
 from pydantic import BaseModel
 
@@ -273,6 +275,35 @@ async def test_a_work_id_that_is_no_name_is_refused(new_board: Boards) -> None:
             await board.publish(work(name))
     await board.publish(work("ok"))
     assert board.artifacts(Work).total == 1
+
+
+@pytest.mark.parametrize("given", [{"first"}, ("first",), frozenset({"first"})], ids=lambda g: type(g).__name__)
+async def test_work_waits_however_its_ids_are_collected(new_board: Boards, given: Any) -> None:
+    class Step(BaseModel):
+        blocking_work_ids: type(given)  # type: ignore[valid-type]
+
+    board = new_board()
+    done = worker(board)
+    board.agent("stepper").consumes(Step).body(lambda step: done.append("step"))
+    await board.publish(Step(blocking_work_ids=given))
+    assert (await board.run_until_idle()).reason == "deadlock"
+    await board.publish(work("first"))
+    await board.run_until_idle()
+    assert done == ["first", "step"]
+
+
+@pytest.mark.parametrize("given", ["first", [7], {"first": 1}, [None], 7], ids=str)
+async def test_ids_that_nobody_could_wait_for_are_refused(new_board: Boards, given: Any) -> None:
+    class Step(BaseModel):
+        blocking_work_ids: Any
+
+    board = new_board()
+    with pytest.raises(
+        InvalidPayload, match=r"^Step\.blocking_work_ids is .*, so nobody would wait for it\. Give a list"
+    ):
+        await board.publish_many([A(), Step(blocking_work_ids=given)])
+    assert board.artifacts().total == 0
+    await board.publish(Step(blocking_work_ids=None))
 
 
 async def test_blocked_work_keeps_waiting_over_a_restart(new_board: Boards) -> None:

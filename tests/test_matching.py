@@ -364,20 +364,21 @@ async def test_outputs_of_agents_carry_tags_and_are_matched_by_them(new_board: B
     assert sorted(seen) == [(-1, ("blue",)), (1, ("red",))]
 
 
-async def test_a_field_called_tags_gives_tags(new_board: Boards) -> None:
+@pytest.mark.parametrize("kind", [list, set], ids=lambda kind: kind.__name__)
+async def test_a_field_called_tags_gives_tags(new_board: Boards, kind: type[list[str]]) -> None:
     class Note(BaseModel):
-        tags: list[str] = []
+        tags: kind[str] = kind()  # type: ignore[valid-type]
 
     board = new_board()
-    seen: list[list[str]] = []
+    seen: list[object] = []
 
     async def note(x: Note) -> None:
         seen.append(x.tags)
 
     board.agent("tagged").consumes(Note, tags="ops").body(note)
-    await board.publish_many([Note(tags=["ops"]), Note(tags=["dev"]), Note()])
+    await board.publish_many([Note(tags=kind(["ops", "b"])), Note(tags=kind(["dev"])), Note()])
     await board.run_until_idle()
-    assert seen == [["ops"]]
+    assert seen == [kind(["ops", "b"])]
 
 
 # -- who published it --------------------------------------------------------------------------------------------------

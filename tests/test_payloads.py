@@ -1,19 +1,31 @@
 """Every kind of value that a payload may have comes through publish, body, context, store and reopening as it was."""
 
+import sys
+import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address
+from itertools import count
 from pathlib import PurePosixPath
+from types import ModuleType
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 import pytest
 from pydantic import AnyUrl, BaseModel, ConfigDict, Field, RootModel, SecretStr
 
-from stigmergy import Blackboard, artifact_type
-from stigmergy.blackboard.errors import BadType, NotRoundTrippable, PublishError, StigmergyError, TypeClash
+from stigmergy import Blackboard, artifact_type, read
+from stigmergy.blackboard.errors import (
+    BadType,
+    InvalidPayload,
+    NotRoundTrippable,
+    PublishError,
+    StigmergyError,
+    TypeClash,
+)
 from tests.boards import B, Boards
 
 pytestmark = pytest.mark.anyio
@@ -288,7 +300,142 @@ async def test_artifacts_of_a_type_that_this_program_has_no_class_for_are_readab
     assert artifact.payload.model_dump() == {"n": 4}
 
 
+# -- a class that is defined again -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cell(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Runs code as the cells of one notebook: what they define are names of one module."""
+    notebook = ModuleType("notebook_of_test")
+    monkeypatch.setitem(sys.modules, notebook.__name__, notebook)
+    run = count(1)
+
+    def cell(code: str, **names: object) -> dict[str, Any]:
+        notebook.__dict__.update(names)
+        exec(compile(textwrap.dedent(code), f"<cell {next(run)}>", "exec"), notebook.__dict__)
+        return notebook.__dict__
+
+    return cell
+
+
+SCORE = """
+    from pydantic import BaseModel
+    class Score(BaseModel):
+        value: {kind} = 0
+"""
+GRADE = """
+    @board.agent
+    async def grade(score: Score) -> None:
+        seen.append((score.value, type(score) is Score))
+"""
+COUNT = """
+    @board.agent(name="count")
+    async def count_them(score: Score) -> None: ...
+"""
+
+
+async def test_a_class_may_be_edited_and_defined_again_on_an_open_board(
+    new_board: Boards, cell: Callable[..., dict[str, Any]]
+) -> None:
+    board = new_board()
+    seen: list[tuple[object, bool]] = []
+    names = cell(SCORE.format(kind="int"), board=board, seen=seen)
+    cell(GRADE)
+    await board.publish(names["Score"](value=1))
+    await board.run_until_idle()
+
+    cell(SCORE.format(kind="float"))
+    with pytest.raises(
+        TypeClash,
+        match=r'\(value: int / value: float\)\. The first is from before .* run the definition of agent "grade" again',
+    ):
+        await board.publish(names["Score"](value=2.5))
+    cell(GRADE)
+    await board.publish(names["Score"](value=2.5))
+    assert (await board.run_until_idle()).ok
+    assert seen == [(1, True), (2.5, True)]
+    assert [a.value for a in board.artifacts(names["Score"]).payloads] == [1.0, 2.5]
+
+
+async def test_whoever_still_uses_a_class_of_before_is_named(
+    new_board: Boards, cell: Callable[..., dict[str, Any]]
+) -> None:
+    board = new_board()
+    names = cell(SCORE.format(kind="int"), board=board, seen=[])
+    old = names["Score"]
+    cell(GRADE)
+    cell(COUNT)
+    await board.publish(old(value=1))
+    cell(SCORE.format(kind="float"))
+    cell(GRADE)
+    for refused in (board.run_until_idle(), board.publish(names["Score"](value=2.5))):
+        with pytest.raises(TypeClash, match=r'The second is from before .*: run the definition of agent "count" again'):
+            await refused
+    cell(COUNT)
+    with pytest.raises(
+        TypeClash, match=r"\(value: float / value: int\)\. The second is .*: make the payload anew, or raise"
+    ):
+        await board.publish(old(value=1))
+    assert (await board.run_until_idle()).done == 2
+
+
+async def test_a_file_is_read_with_the_types_of_a_roster(file_board: Boards) -> None:
+    board = file_board()
+
+    @board.agent
+    async def take(leaf: Leaf) -> None: ...
+
+    await board.publish(Leaf(n=4))
+    with read(board._store.name, types=board.types) as view:
+        assert view.get(view.artifacts("Leaf")[0].id).payload == Leaf(n=4)
+    for types in (Leaf, ["Leaf"], 5):
+        with pytest.raises(BadType):
+            read(board._store.name, types=types)  # type: ignore[arg-type]
+
+
 # -- refused -----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_read_from_a_board_cannot_be_published_as_it_stands(new_board: Boards) -> None:
+    board = new_board()
+    made = await board.publish(Leaf(n=4))
+    with pytest.raises(BadType, match=rf"{made.ref} is on a board already. Give its payload"):
+        await board.publish(made)  # type: ignore[type-var]
+    again = await new_board.reopened(board)
+    with pytest.raises(BadType, match=r"an Opaque payload has lost its type. Import its class"):
+        await again.publish(again.get(made.id).payload)
+    assert again.artifacts().total == 1
+
+
+@pytest.mark.parametrize(
+    ("upcast", "text"),
+    [
+        (lambda old: None, "the upcast to version 2 gives no valid Order: Input should be an object"),
+        (lambda old: {"cents": "many"}, "the upcast to version 2 gives no valid Order.cents: "),
+        (lambda old: {"cents": object()}, "the upcast from version 1 raised PydanticSerializationError: "),
+        (lambda old: {"cents": old["price"]}, "the upcast from version 1 raised KeyError: 'price'. Mend it."),
+    ],
+    ids=["nothing", "invalid", "no data", "raises"],
+)
+async def test_an_upcast_that_is_wrong_is_named_and_the_board_stays_as_it_is(
+    new_board: Boards, upcast: Callable[[Any], Any], text: str
+) -> None:
+    def order(fields: dict[str, Any], **options: Any) -> type[BaseModel]:
+        return artifact_type(name="Order", **options)(type("Order", (BaseModel,), {"__annotations__": fields}))
+
+    board = new_board()
+    made = await board.publish(order({"amount": int})(amount=3))
+    again = await new_board.reopened(board)
+    now = order({"cents": int}, version=2, upcast={1: upcast})
+    again.agent("read").consumes(now, since="start").body(lambda order: None)
+    for ask in (again.run_until_idle, lambda: list(again.artifacts(now)), lambda: again.get(made.id)):
+        with pytest.raises(InvalidPayload) as raised:
+            answer: Any = ask()
+            await answer
+        assert str(raised.value).startswith("Order version 1 cannot be read: " + text)
+        assert "\n" not in str(raised.value)
+    last = await new_board.reopened(again)
+    assert [a.payload.model_dump() for a in last.artifacts("Order")] == [{"amount": 3}]
 
 
 @pytest.mark.parametrize("payload", ["text", 7, {"n": 1}, Leaf, None], ids=["text", "number", "dict", "class", "none"])

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from stigmergy import Blackboard, WorkDiscovery, artifact_type, labelled, private
 from stigmergy.blackboard.errors import SeedError
 from stigmergy.blackboard.events import Visibility
-from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.seeds import Seed, read_seeds, save_seeds, write_stream
 from tests.boards import A, B, Boards
 

@@ -9,7 +9,7 @@ import pytest
 
 from stigmergy import Blackboard, HumanAnswer, HumanQuestion, Questions, Roster, View, replay
 from stigmergy.blackboard.events import Calling
-from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.seeds import read_seeds, write_stream
 from stigmergy.testing import VirtualClock, line, play
 from stigmergy.testing.streams import as_file, shuffled, steps

@@ -33,7 +33,8 @@ from pydantic import (
 
 from stigmergy.blackboard.errors import BadType, InvalidPayload, NotRoundTrippable, TypeClash, UnknownType
 from stigmergy.blackboard.opaque import Opaque
-from stigmergy.blackboard.payloads.types import TypeTable, artifact_type, check_text, plain, type_of
+from stigmergy.blackboard.payloads.table import TypeTable
+from stigmergy.blackboard.payloads.types import artifact_type, check_text, plain, type_of
 
 T = TypeVar("T")
 
@@ -464,7 +465,16 @@ def test_a_model_with_an_unknown_annotation_is_no_type() -> None:
         type_of(Dangling)
 
 
-@pytest.mark.parametrize("bad", [{"name": ""}, {"name": "a b"}, {"name": "a@1"}, {"version": 0}, {"upcast": {1: dict}}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *({"name": name} for name in ("", "a b", "a@1", "a\nb", 5)),
+        *({"version": version} for version in (0, -1, True, 1.5, "2", None)),
+        *({"version": 2, "upcast": upcast} for upcast in ({2: dict}, {"1": dict}, {0: dict}, {1: 5}, [dict], 5)),
+        {"upcast": {1: dict}},
+    ],
+    ids=str,
+)
 def test_names_and_versions_that_cannot_work_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(BadType, match="@artifact_type"):
         artifact_type(**bad)

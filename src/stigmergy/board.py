@@ -16,6 +16,7 @@ from stigmergy.blackboard.core.drafting import draft_of
 from stigmergy.blackboard.core.where import Filter
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import (
+    BadType,
     PublishError,
     SeedError,
     UseContext,
@@ -68,12 +69,17 @@ class Blackboard(TendedBoard):
             PublishError: it is refused; nothing was published.
             OutcomeUnknown: the store failed; publish it again with the same key on a new board.
         """
+        self._know_types()
         draft = self._draft(payload, key=key, tags=tags, priority=priority, visibility=visibility, review_by=review_by,
                             run=run)  # fmt: skip
         return (await self._publish([draft]))[0]
 
     async def publish_many(self, payloads: Iterable[M], /, *, run: str | None = None) -> list[Artifact[M]]:
         """Publish several at once: all or none, in one commit."""
+        given: object = payloads
+        if isinstance(given, BaseModel) or not isinstance(given, Iterable):
+            raise BadType(f"publish_many() takes several payloads; {given!r:.60} is no list of them.")
+        self._know_types()
         return await self._publish([self._draft(payload, run=run) for payload in payloads])
 
     async def publish_file(self, *paths: str | Path, type_name: str | None = None) -> list[Artifact[BaseModel]]:
@@ -85,7 +91,7 @@ class Blackboard(TendedBoard):
         Raises:
             SeedError: a line is wrong; names it.
         """
-        self._table.update(self.types)
+        self._know_types()
         drafts: list[Draft] = []
         lines: list[str] = []
         try:

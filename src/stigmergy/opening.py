@@ -37,7 +37,7 @@ from stigmergy.blackboard.errors import (
 from stigmergy.blackboard.events import Published
 from stigmergy.blackboard.exhaustion import LimitReached
 from stigmergy.blackboard.log import say
-from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.reading.artifacts import envelope
 from stigmergy.blackboard.reading.view import Source, View
 from stigmergy.blackboard.shell.attempts import WINDOW
@@ -129,6 +129,11 @@ class OpenBoard(Roster, View):
             for agent, spec, means in self._defined
             if agent.means.function is None
         )
+
+    def _know_types(self) -> None:
+        """Take in the types of what was defined since the last verb."""
+        if self._definitions_changed():
+            self._table.update(self.types)
 
     # -- opening --------------------------------------------------------------------------------------------------
 

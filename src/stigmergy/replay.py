@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from stigmergy.agents.roster import Roster
 from stigmergy.blackboard.definitions import Limits
-from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.reading.view import View, read
 from stigmergy.blackboard.replaying.divergence import Divergence
 from stigmergy.blackboard.replaying.playback import Playback

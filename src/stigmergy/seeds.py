@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.errors import InvalidPayload, SeedError, UnknownType
 from stigmergy.blackboard.events import Priority, Visibility
-from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.reading.view import View
 
 FORMAT = "stream/1"

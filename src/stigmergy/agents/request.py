@@ -11,7 +11,8 @@ from stigmergy.blackboard.core.visibility import visible
 from stigmergy.blackboard.core.where import matches, parse_where
 from stigmergy.blackboard.definitions import AgentSpec
 from stigmergy.blackboard.events import Activated, Published, Released
-from stigmergy.blackboard.payloads.types import TypeTable, type_of
+from stigmergy.blackboard.payloads.table import TypeTable
+from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.shell.job import Job
 from stigmergy.blackboard.stores.rows import decode
 

@@ -19,7 +19,8 @@ from stigmergy.blackboard.core.where import did_you_mean, written_at
 from stigmergy.blackboard.definitions import MAX_WAITING, AgentSpec, Ancestor, Key, Limits, Retry
 from stigmergy.blackboard.durations import Seconds
 from stigmergy.blackboard.errors import BadComponent, BadSignature, DefinitionError, DuplicateAgent, NotFound
-from stigmergy.blackboard.payloads.types import TypeTable, type_of
+from stigmergy.blackboard.payloads.table import TypeTable
+from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.text import number
 
 P = ParamSpec("P")
@@ -83,16 +84,17 @@ class Roster:
         """
         table = TypeTable()
         for agent in self.agents:
+            user = f'agent "{agent.name}"'
             for subscription in agent.subscriptions:
                 for slot in subscription.slots:
-                    table.add(slot.model)
+                    table.add(slot.model, user)
                 if isinstance(subscription.by, Ancestor):
-                    table.add(subscription.by.model)
+                    table.add(subscription.by.model, user)
             for output in agent.outputs:
-                table.add(output.model)
+                table.add(output.model, user)
         for component in self.components:
             for model in _models_of(component):
-                table.add(model)
+                table.add(model, f'component "{component.name}"')
         return table
 
     def find(self, name: str) -> Agent:

@@ -20,7 +20,8 @@ from stigmergy.blackboard.core.visibility import visible
 from stigmergy.blackboard.core.where import matches
 from stigmergy.blackboard.definitions import AgentSpec, Output
 from stigmergy.blackboard.errors import BadSignature, NoBody, UndeclaredOutput, WrongFanOut
-from stigmergy.blackboard.payloads.types import TypeTable, type_of
+from stigmergy.blackboard.payloads.table import TypeTable
+from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.shell.job import Job
 
 

@@ -23,7 +23,8 @@ from stigmergy.blackboard.core.drafting import draft_of
 from stigmergy.blackboard.definitions import AgentSpec
 from stigmergy.blackboard.errors import CallChanged, DefinitionError, NotFound
 from stigmergy.blackboard.events import Called, Calling, Published
-from stigmergy.blackboard.payloads.types import TypeTable, type_of
+from stigmergy.blackboard.payloads.table import TypeTable
+from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.shell.job import Job
 from stigmergy.blackboard.stores.base import Reader
 from stigmergy.blackboard.stores.memory import MemoryStore

@@ -9,7 +9,7 @@ from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.clock import VirtualClock
 from stigmergy.blackboard.core.drafting import draft_of
 from stigmergy.blackboard.events import Priority, Visibility
-from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.payloads.table import TypeTable
 
 M = TypeVar("M", bound=BaseModel)
 Given = BaseModel | Artifact[Any]

@@ -21,7 +21,7 @@ from stigmergy.blackboard import errors
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.errors import DefinitionError
-from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.reading.view import View, read
 from stigmergy.blackboard.text import number
 from stigmergy.testing.by_hand import implied_slots

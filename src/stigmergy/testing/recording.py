@@ -15,7 +15,8 @@ from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing
 from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.events import Event, Published
-from stigmergy.blackboard.payloads.types import TypeTable, type_of
+from stigmergy.blackboard.payloads.table import TypeTable
+from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
 from stigmergy.blackboard.reading.view import View
 from stigmergy.blackboard.shell.job import Job

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from stigmergy.blackboard.errors import SeedError
 from stigmergy.blackboard.events import Priority
-from stigmergy.blackboard.payloads.types import TypeTable, type_of
+from stigmergy.blackboard.payloads.table import TypeTable
+from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.question import HumanAnswer
 from stigmergy.seeds import Seed
 

@@ -5,10 +5,12 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.errors import BadType, DefinitionError, InvalidPayload
 from stigmergy.blackboard.events import Priority, Visibility
-from stigmergy.blackboard.payloads.types import ArtifactType, TypeTable, check_text
+from stigmergy.blackboard.payloads.table import TypeTable
+from stigmergy.blackboard.payloads.types import ArtifactType, check_text
 
 PRIORITIES: frozenset[str] = frozenset(get_args(Priority))
 
@@ -32,6 +34,8 @@ def draft_of(
         if isinstance(payload, type):
             name = payload.__name__
             raise BadType(f"the class {name} itself is no artifact. Give an instance: {name}(…).")
+        if isinstance(payload, Artifact):
+            raise BadType(f"{payload.ref} is on a board already. Give its payload to publish that again.")
         kind = types.add(model)
     copy, data = kind.encode(payload)
     if not isinstance(tags, str | Iterable):
@@ -52,7 +56,7 @@ def draft_of(
         check_text("run", run)
     if review_by:
         check_text("review_by", review_by)
-    if priority is not None and priority not in PRIORITIES:
+    if priority is not None and (not isinstance(priority, str) or priority not in PRIORITIES):
         raise DefinitionError(f"priority {priority!r} is not one of low, medium, high, critical.")
     return draft
 
@@ -62,8 +66,9 @@ def _take_fields(draft: Draft, kind: ArtifactType, payload: Any) -> None:
         draft.priority = payload.priority
     if kind.has_phase and isinstance(payload.phase, str):
         draft.phase = payload.phase
-    if kind.has_tags and isinstance(payload.tags, list | tuple):
-        draft.tags += [tag for tag in payload.tags if isinstance(tag, str) and tag not in draft.tags]
+    if kind.has_tags and isinstance(payload.tags, list | tuple | set | frozenset):
+        tags = sorted(payload.tags, key=str) if isinstance(payload.tags, set | frozenset) else payload.tags
+        draft.tags += [tag for tag in tags if isinstance(tag, str) and tag not in draft.tags]
     if kind.has_work and isinstance(payload.work_id, str):
         check_text("work id", payload.work_id)
         if not payload.work_id:
@@ -71,7 +76,11 @@ def _take_fields(draft: Draft, kind: ArtifactType, payload: Any) -> None:
         draft.work = payload.work_id
     if kind.has_parent and isinstance(payload.parent_work_id, str):
         draft.parent_work = payload.parent_work_id
-    if kind.has_blocking and isinstance(payload.blocking_work_ids, list | tuple):
-        draft.blocking = [w for w in payload.blocking_work_ids if isinstance(w, str)]
+    if kind.has_blocking and payload.blocking_work_ids is not None:
+        given = payload.blocking_work_ids
+        if not isinstance(given, list | tuple | set | frozenset) or not all(isinstance(w, str) for w in given):
+            text = f"{kind.name}.blocking_work_ids is {given!r:.60}, so nobody would wait for it"
+            raise InvalidPayload(f"{text}. Give a list of work ids, which are texts.")
+        draft.blocking = sorted(given) if isinstance(given, set | frozenset) else list(given)
         for work in draft.blocking:
             check_text("work id", work)

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic_core import SchemaSerializer, SchemaValidator, from_json, to_json, to_jsonable_python
 
-from stigmergy.blackboard.errors import BadType, InvalidPayload, NotRoundTrippable, StoreDamaged, TypeClash, UnknownType
+from stigmergy.blackboard.errors import BadType, InvalidPayload, NotRoundTrippable, StoreDamaged
 from stigmergy.blackboard.opaque import Opaque
-from stigmergy.blackboard.payloads.roundtrip import LOSSLESS, clash, difference, digest, lossless, parts
+from stigmergy.blackboard.payloads.roundtrip import LOSSLESS, difference, digest, lossless, parts
 
 Upcast = Callable[[Any], Mapping[str, object]]
 """Turns the JSON object of version n into that of version n + 1."""
@@ -124,13 +124,19 @@ class ArtifactType:
                     f"Add @artifact_type(upcast={{{step}: ...}})."
                 )
             try:
-                value = upcast(value)
+                value = from_json(to_json(upcast(value), bytes_mode="base64", inf_nan_mode="strings"))
             except Exception as error:
                 raise InvalidPayload(
-                    f"{self.name} version {version} cannot be read: "
-                    f"the upcast from version {step} raised {type(error).__name__}: {error}"
+                    f"{self.name} version {version} cannot be read: the upcast from version {step} raised "
+                    f"{type(error).__name__}: {error}. Mend it."
                 ) from error
-        return self.decode(to_json(value))
+        try:
+            return self._load(to_json(value))
+        except ValidationError as error:
+            raise InvalidPayload(
+                f"{self.name} version {version} cannot be read: the upcast to version {self.version} gives no valid "
+                f"{': '.join(self._reason(error))} Mend it."
+            ) from error
 
     def parse(self, version: int, value: object) -> BaseModel:
         """The payload that a person or another program wrote as JSON.
@@ -211,10 +217,17 @@ def artifact_type(
     Raises:
         BadType: the name or a version cannot be used.
     """
+    if type(version) is not int or version < 1:
+        raise BadType(f"@artifact_type: version={version!r}; it is a whole number from 1.")
+    if not isinstance(upcast, Mapping | None) or not all(callable(step) for step in (upcast or {}).values()):
+        raise BadType(f"@artifact_type: upcast={upcast!r}; it is {{1: a function from version 1 to version 2, …}}.")
     steps = dict(upcast or {})
-    if version < 1 or not all(1 <= step < version for step in steps):
-        raise BadType(f"@artifact_type: version is {version}, upcasts are from {sorted(steps)}. Versions count from 1.")
-    if name is not None and (not name or not name.isprintable() or any(c in " @:" for c in name)):
+    wrong = [step for step in steps if type(step) is not int or not 1 <= step < version]
+    if wrong:
+        raise BadType(f"@artifact_type: there is no upcast from version {wrong[0]!r}, as this is version {version}.")
+    if name is not None and (
+        not isinstance(name, str) or not name or not name.isprintable() or any(c in " @:" for c in name)
+    ):
         raise BadType(f"@artifact_type: {name!r} is no name for a type. Use letters, digits, '.', '_' or '-'.")
 
     def mark(cls: C) -> C:
@@ -236,7 +249,9 @@ def type_of(model: type[BaseModel]) -> ArtifactType:
     if cached is not None:
         found: ArtifactType = cached
         return found
-    if not isinstance(model, type) or not issubclass(model, BaseModel) or model is BaseModel:
+    if not isinstance(model, type) or not issubclass(model, BaseModel) or model in (BaseModel, Opaque):
+        if model is Opaque:
+            raise BadType("an Opaque payload has lost its type. Import its class, and read it with that.")
         if isinstance(model, BaseModel):
             raise BadType(f"an instance of {type(model).__name__} is no artifact type. Give the class.")
         called = model.__name__ if isinstance(model, type) else repr(model)
@@ -278,74 +293,6 @@ def no_json(name: str) -> StoreDamaged:
 def _brief(path: str) -> str:
     """A path into a payload, without the middle of one that nobody would read."""
     return path if len(path) <= _PATH else f"{path[: _PATH // 2]}…{path[-_PATH // 2 :]}"
-
-
-class TypeTable:
-    """The artifact types of one board, by name."""
-
-    def __init__(self) -> None:
-        self._types: dict[str, ArtifactType] = {}
-
-    def add(self, model: type[BaseModel]) -> ArtifactType:
-        """Take a class in; one with the same name is replaced if it has the same fields or a lower version.
-
-        Raises:
-            BadType: see `type_of`.
-            TypeClash: another class has the name, with other fields and no lower version.
-        """
-        new = type_of(model)
-        old = self._types.get(new.name)
-        if old is not None and old.schema != new.schema and old.version >= new.version:
-            raise TypeClash(
-                f"two classes are called {new.name} and their fields differ ({clash(old.model, new.model)}). "
-                "Run the code that uses the old one again, or raise @artifact_type(version=)."
-            )
-        self._types[new.name] = new
-        return new
-
-    def update(self, other: "TypeTable") -> None:
-        """Take in all types of another table; see `add`."""
-        for kind in other._types.values():
-            self.add(kind.model)
-
-    def get(self, name: str) -> ArtifactType | None:
-        """The type of that name, if there is one."""
-        return self._types.get(name)
-
-    def names(self) -> list[str]:
-        """All names, sorted."""
-        return sorted(self._types)
-
-    def decode(self, name: str, version: int, data: bytes) -> BaseModel:
-        """The payload in these bytes; `Opaque` if no class of this program has that name.
-
-        Raises:
-            InvalidPayload, StoreDamaged: see `ArtifactType.decode_version`.
-        """
-        found = self._types.get(name)
-        if found is None:
-            try:
-                return Opaque.model_validate_json(data)
-            except ValidationError as error:
-                raise no_json(name) from error
-        return found.decode(data) if version == found.version else found.decode_version(version, data)
-
-    def parse(self, name: str, version: int, payload: object, *, where: str) -> BaseModel:
-        """The payload that a line of a seed file holds as JSON; `where` names the line in errors.
-
-        Raises:
-            UnknownType: no class of this program has that name.
-            InvalidPayload: names the field and what is wrong with it.
-        """
-        found = self._types.get(name)
-        if found is None:
-            close = get_close_matches(name, self._types, 1)
-            known = f"Did you mean {close[0]!r}?" if close else f"Known are: {', '.join(self.names()) or 'none'}."
-            raise UnknownType(f"{where}: there is no artifact type {name!r}. {known}")
-        try:
-            return found.parse(version, payload)
-        except InvalidPayload as error:
-            raise InvalidPayload(f"{where}: {error}") from error
 
 
 def plain(value: object) -> object:

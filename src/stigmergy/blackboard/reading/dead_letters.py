@@ -13,7 +13,7 @@ from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.errors import InvalidPayload, NotFound
 from stigmergy.blackboard.events import ErrorInfo, Published
 from stigmergy.blackboard.opaque import Opaque
-from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.reading.artifacts import envelope
 from stigmergy.blackboard.stores.base import Reader
 from stigmergy.blackboard.stores.rows import decode

@@ -19,7 +19,8 @@ from stigmergy.blackboard.definitions import AgentSpec, Limits, Subscription
 from stigmergy.blackboard.errors import BadComponent, BadFilter, BadType, NotExactlyOne, NotFound, StoreError
 from stigmergy.blackboard.events import Event, Published
 from stigmergy.blackboard.opaque import Opaque
-from stigmergy.blackboard.payloads.types import TypeTable, plain, type_of
+from stigmergy.blackboard.payloads.table import TypeTable
+from stigmergy.blackboard.payloads.types import plain, type_of
 from stigmergy.blackboard.reading.artifacts import Artifacts, Query, envelope
 from stigmergy.blackboard.reading.dead_letters import DeadLetter, dead_letters
 from stigmergy.blackboard.reading.picture import Picture, picture_of
@@ -315,13 +316,15 @@ def read(path: str | Path, types: Iterable[type[BaseModel]] = ()) -> Fixed:
 
     Args:
         path: the file.
-        types: the classes to read payloads into; other payloads are `Opaque`, their JSON.
+        types: the classes to read payloads into, or `roster.types`; other payloads are `Opaque`, their JSON.
 
     Raises:
         StoreError: it is not there, or no board.
     """
     if not isinstance(path, str | Path):
         raise StoreError(f"{path!r} is no board file. Give its name.")
+    if not isinstance(types, Iterable):
+        raise BadType(f"types={types!r} are no types. Give a list of classes, or roster.types.")
     table = TypeTable()
     for model in types:
         table.add(model)

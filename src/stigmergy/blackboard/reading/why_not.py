@@ -21,7 +21,7 @@ from stigmergy.blackboard.core.where import did_you_mean
 from stigmergy.blackboard.definitions import AgentSpec, Limits, Subscription
 from stigmergy.blackboard.errors import BudgetSpent, NotFound, StigmergyError
 from stigmergy.blackboard.events import Event, Published
-from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.reading.left import lacking
 from stigmergy.blackboard.reading.refusal import candidate, refusal, takers
 from stigmergy.blackboard.stores.base import Reader

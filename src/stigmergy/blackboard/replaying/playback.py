@@ -14,7 +14,8 @@ from stigmergy.blackboard.core.where import matches
 from stigmergy.blackboard.definitions import AgentSpec, Limits, Output
 from stigmergy.blackboard.errors import InvalidPayload, PayloadTooLarge, WrongFanOut
 from stigmergy.blackboard.events import Event, Published
-from stigmergy.blackboard.payloads.types import ArtifactType, TypeTable
+from stigmergy.blackboard.payloads.table import TypeTable
+from stigmergy.blackboard.payloads.types import ArtifactType
 from stigmergy.blackboard.replaying.divergence import Cause, Divergence, Scene, find, told
 from stigmergy.blackboard.replaying.redecide import Cast, RecordedPast, Redecider, draft_again, given
 from stigmergy.blackboard.stores.base import Reader

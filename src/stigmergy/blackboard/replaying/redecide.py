@@ -29,7 +29,7 @@ from stigmergy.blackboard.definitions import ONCE, Limits
 from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.events import ErrorInfo, Event, Published
 from stigmergy.blackboard.opaque import Opaque
-from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.reading.artifacts import envelope
 from stigmergy.blackboard.stores.base import Reader, Row
 from stigmergy.blackboard.stores.rows import decode

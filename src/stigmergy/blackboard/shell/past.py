@@ -12,7 +12,7 @@ from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.core.drafting import draft_of
 from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.events import Event, Published, Released
-from stigmergy.blackboard.payloads.types import TypeTable
+from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.stores.base import Reader, Row
 from stigmergy.blackboard.stores.rows import decode
 
