@@ -132,7 +132,7 @@ class OpenBoard(Roster, View):
 
     def _know_types(self) -> None:
         """Take in the types of what was defined since the last verb."""
-        if self._definitions_changed():
+        if self._changed:
             self._table.update(self.types)
 
     # -- opening --------------------------------------------------------------------------------------------------
