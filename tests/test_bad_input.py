@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from pydantic import BaseModel
 
-from stigmergy import Blackboard, PhaseContextProvider, WorkDiscovery, read
+from stigmergy import Blackboard, Completion, PhaseContextProvider, WorkDiscovery, read
 from stigmergy.blackboard import errors
 from stigmergy.blackboard.errors import StigmergyError
 from stigmergy.blackboard.events import Redriven
@@ -152,6 +152,12 @@ READ: list[tuple[str, Ask, type[StigmergyError], str]] = [
     ("why nothing", lambda b: b.why(99), errors.NotFound, "there is nothing at 99."),
     ("yesterday", lambda b: b.at("yesterday"), errors.NotFound, "Give a position, or a datetime."),
     ("one of none", lambda b: b.one(B), errors.NotExactlyOne, "there is none among 0 of them."),
+    ("no filter of anything", lambda b: b.artifacts(where=5), errors.BadFilter, "filters by 5; where= takes a mapping"),
+    ("no filter of a name", lambda b: b.artifacts("X", where=["n"]), errors.BadFilter, "filters by 'n'; where= takes"),
+    ("a moment of bool", lambda b: b.at(True), errors.NotFound, "True is no moment of a board."),
+    ("no agent", lambda b: b.find(5), errors.NotFound, "There is no agent 5."),
+    ("fold a class", lambda b: b.fold(Completion), errors.BadComponent, "Give an instance of a class derived from"),
+    ("limit of bool", lambda b: b.artifacts(A, limit=True), errors.BadFilter, "limit=True is no number."),
     ("no filter", lambda b: b.artifacts(A, where="n"), errors.BadFilter, "where= takes a mapping"),
     ("no type", lambda b: b.artifacts(5), errors.BadType, "Give a class, or the name of one."),
     ("producer", lambda b: b.artifacts(A, producer=5), errors.BadFilter, "producer=5 is no agent or component."),
@@ -308,6 +314,27 @@ async def test_a_body_of_a_board_inside_a_body_may_not_use_the_outer_one(new_boa
 
 
 # -- predicates --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_predicate_that_nobody_awaits_is_a_dead_letter_and_lets_nothing_pass(new_board: Boards) -> None:
+    board = with_a_witness(new_board())
+    ran: list[int] = []
+
+    async def large(a: A) -> bool:
+        return a.n > 5
+
+    board.agent("picky").consumes(A, where=lambda a: large(a)).body(lambda a: ran.append(a.n))  # type: ignore[arg-type,return-value]
+    board.agent("pair").consumes(A, B, where=[lambda x: large(x)]).body(lambda a, b: ran.append(a.n))  # type: ignore[list-item,arg-type,return-value]
+    await board.publish(A(n=1))
+    report = await board.run_until_idle()
+    assert [(d.agent, d.error.type) for d in report.left.dead_letters if d.error] == [
+        ("picky", "BadFilter"),
+        ("pair", "BadFilter"),
+    ]
+    assert "a filter of 'picky' raised: coroutine is no answer" in str(report)
+    assert ran == []
+    with pytest.raises(errors.BadFilter, match="coroutine is no answer"):
+        list(board.artifacts(A, where=lambda a: large(a)))  # type: ignore[arg-type,return-value]
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), RecursionError(), MemoryError()], ids=lambda e: type(e).__name__)

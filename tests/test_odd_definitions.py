@@ -14,8 +14,9 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, computed_field, create_model, field_validator
 
-from stigmergy import Blackboard, Context, Limits, Retry, Roster, read
+from stigmergy import Blackboard, Context, Limits, Progress, Retry, Roster, after, read
 from stigmergy.blackboard.errors import BadType, DefinitionError, StigmergyError, StoreError
+from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, numbers
 from tests.trouble import one_line
 
@@ -394,6 +395,16 @@ async def test_an_instance_for_a_class_is_named(new_board: Boards) -> None:
         (lambda: Roster(concurrency=0), "concurrency=0; it is a whole number from 1."),
         (lambda: Blackboard(concurrency="2"), "concurrency='2'; it is a whole number"),  # type: ignore[arg-type]
         (lambda: Blackboard(limits={"cost": 2}), 'are none. Give Limits(cost="2.00"'),  # type: ignore[arg-type]
+        (lambda: Roster(concurrency=True), "concurrency=True; it is a whole number from 1."),
+        (lambda: Roster(context=5), "context=5 is no context provider: it has no provide(request)."),  # type: ignore[arg-type]
+        (lambda: Blackboard(clock=5), "clock=5 is no clock: it has no now()."),  # type: ignore[arg-type]
+        (lambda: Blackboard(run=""), "run='' names no run. Give a name, or leave it out."),
+        (lambda: Roster(components=Progress()), "is no list of them. Write components=[…]."),  # type: ignore[arg-type]
+        (lambda: Blackboard(components=Progress()), "is no list of them. Write"),  # type: ignore[arg-type]
+        (lambda: Roster().agent(None), "None is no function. Define an agent over one, or by its"),  # type: ignore[call-overload]
+        (lambda: Roster().agent("x").labels(""), 'agent "x": labels=\'\' is no name.'),
+        (lambda: Roster().agent("x").publishes(A, tags=[5]), 'agent "x": tags=5 is no name.'),  # type: ignore[list-item]
+        (lambda: after(1e12), "after() is 1e+12 s. Give more than zero and less than forever"),
         (lambda: Blackboard(roster=[by]), "is no Roster. Define the agents on one."),  # type: ignore[arg-type]
     ],
 )  # fmt: skip
@@ -402,6 +413,27 @@ def test_an_option_that_makes_no_sense_is_refused_where_it_is_written(make: Call
         make()
     assert text in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("store", [None, "run.db"])
+def test_a_durability_that_does_not_exist_is_refused_on_every_store(store: str | None) -> None:
+    with pytest.raises(StoreError, match="durability is 'safe'"):
+        Blackboard(store, durability="safe")  # type: ignore[arg-type]
+
+
+async def test_who_wants_to_wait_beyond_all_dates_is_shown_all_the_same(new_board: Boards) -> None:
+    board = new_board(clock=VirtualClock())
+
+    @board.agent(retry=Retry(attempts=2))
+    async def limited(a: A) -> None:
+        error = OSError("come again much later")
+        error.retry_after = 1e300  # type: ignore[attr-defined]
+        raise error
+
+    await board.publish(A())
+    report = await board.run_until_idle()
+    assert report.reason == "waiting"
+    assert "at a time beyond all dates" in str(report)
 
 
 @pytest.mark.parametrize("store", [5, b"run.db", ["run.db"]])

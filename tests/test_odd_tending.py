@@ -73,11 +73,18 @@ async def test_ids_of_something_else_and_runs_that_are_none_are_not_found(new_bo
         for verb in (board.retry(id), board.discard(id, reason="no"), board.retry(dead, id)):
             with pytest.raises(NotFound, match=r"^[^\n]+$"):
                 await verb
-    for verb in (board.cancel(HUGE), board.cancel(f"B@{question}"), board.cancel(run="rnu")):
+    for verb in (board.cancel(HUGE), board.cancel(f"B@{question}")):
         with pytest.raises(NotFound, match=r"^[^\n]+$"):
             await verb
+    last = board.last
+    for verb in (board.cancel(run="mian"), board.pause(run="mian"), board.resume(run="mian")):
+        with pytest.raises(NotFound, match=r"^there is no run 'mian'\. Did you mean 'main'\?$"):
+            await verb
+    with pytest.raises(NotFound, match=r"^there is no run ''\."):
+        await board.pause(run="")
     with pytest.raises(InvalidPayload):
         await board.pause(run=5)  # type: ignore[arg-type]
+    assert board.last == last
     assert len(board.dead_letters()) == 1
 
 
@@ -96,6 +103,27 @@ async def test_what_is_done_twice_changes_nothing_more(new_board: Boards) -> Non
         with pytest.raises(NotFound, match="already"):
             await verb
     assert (await board.run_until_idle()).ok
+
+
+@pytest.mark.parametrize("reason", ["", " \n"])
+async def test_a_reason_that_says_nothing_is_refused(new_board: Boards, reason: str) -> None:
+    board = new_board(components=[Questions()])
+    _, dead = await troubled(board)
+    last = board.last
+    for verb in (board.discard(dead, reason=reason), board.cancel(dead, reason=reason), board.pause(reason=reason)):
+        with pytest.raises(InvalidPayload, match=r"says nothing\. Say why"):
+            await verb
+    assert board.last == last
+
+
+async def test_a_run_may_be_paused_before_it_begins(new_board: Boards) -> None:
+    board = new_board(run="night")
+    board.agent("do").consumes(A).body(lambda a: None)
+    await board.pause()
+    await board.publish(A())
+    assert (await board.run_until_idle()).detail == "run 'night': paused"
+    await board.resume(run="night")
+    assert (await board.run_until_idle()).done == 1
 
 
 class NoType:

@@ -3,11 +3,13 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from stigmergy import (
+    Artifact,
     Blackboard,
     Component,
     Context,
@@ -332,6 +334,56 @@ async def test_what_waits_in_a_subscription_whose_shape_changed_is_offered_to_th
     report = await after_.run_until_idle()
     assert after_.one(Pair) == Pair(a=7, b=7)
     assert report.left.waiting == ()
+
+
+@pytest.mark.parametrize("kind", ["payload", "envelope", "thread", "other place", "fewer", "gone"])
+async def test_a_body_is_never_given_what_it_does_not_consume_any_more(new_board: Boards, kind: str) -> None:
+    """Activations outlive the definitions that they were made for."""
+    got: list[object] = []
+
+    async def old(a: A, b: B) -> None: ...
+
+    async def of_a(a: A) -> None: ...
+
+    async def payload(b: B) -> None:
+        got.append(b)
+
+    async def envelope(b: Artifact[B]) -> None:
+        got.append(b)
+
+    def thread(b: B) -> None:
+        got.append(b)
+
+    async def other_place(b: B, a: A) -> None:
+        got.append(b)
+
+    async def fewer(a: A, b: B, c: C) -> None:
+        got.append(b)
+
+    async def gone(c: C) -> None:
+        got.append(c)
+
+    board = new_board()
+    board.agent(name="doer")(of_a if kind in ("payload", "envelope", "thread") else old)
+    a = await board.publish(A())
+    await board.publish(B())
+    now: Callable[..., Any] = {
+        "payload": payload, "envelope": envelope, "thread": thread, "other place": other_place, "fewer": fewer,
+        "gone": gone,
+    }[kind]  # fmt: skip
+    again = await new_board.reopened(board)
+    again.agent(name="doer")(now)
+    report = await again.run_until_idle()
+    [dead] = report.left.dead_letters
+    assert dead.error is not None
+    assert dead.error.type == "BadSignature"
+    assert dead.error.message.startswith(f"agent 'doer' does not consume {a.ref}")
+    assert got == []
+
+    last = await new_board.reopened(again)
+    last.agent(name="doer")(of_a if kind in ("payload", "envelope", "thread") else old)
+    await last.retry(dead.activation)
+    assert (await last.run_until_idle()).ok
 
 
 async def test_an_edited_predicate_does_not_change_the_past(file_board: Boards, ending: str) -> None:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime
 from enum import Enum
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -148,10 +149,20 @@ async def later(work: Work) -> bool:
     return True
 
 
-@pytest.mark.parametrize("where", ["phase", 3, Work, later, [["phase"]]])
+class Later:
+    async def __call__(self, work: Work) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("where", ["phase", 3, Work, later, Later(), partial(later), [["phase"]]])
 def test_what_is_no_filter_is_refused(where: Any) -> None:
     with pytest.raises(BadFilter, match=r"where= takes a mapping"):
         parse_where(Work, where)
+
+
+def test_what_would_have_to_be_awaited_is_not_read_as_yes() -> None:
+    with pytest.raises(BadFilter, match="coroutine is no answer: a filter is a plain function"):
+        passes(lambda w: later(w), Work(n=1))
 
 
 def test_a_raising_predicate_is_not_read_as_no() -> None:

@@ -28,6 +28,7 @@ from stigmergy.blackboard.core.observers import Observers
 from stigmergy.blackboard.core.reserve import with_reserve
 from stigmergy.blackboard.definitions import AgentSpec, Limits
 from stigmergy.blackboard.errors import (
+    BadComponent,
     BoardBroken,
     BoardClosed,
     DefinitionError,
@@ -38,6 +39,7 @@ from stigmergy.blackboard.events import Published
 from stigmergy.blackboard.exhaustion import LimitReached
 from stigmergy.blackboard.log import say
 from stigmergy.blackboard.payloads.table import TypeTable
+from stigmergy.blackboard.payloads.types import check_text
 from stigmergy.blackboard.reading.artifacts import envelope
 from stigmergy.blackboard.reading.view import Source, View
 from stigmergy.blackboard.shell.attempts import WINDOW
@@ -76,6 +78,13 @@ class OpenBoard(Roster, View):
         base = roster if roster is not None else Roster()
         if not isinstance(base, Roster):
             raise DefinitionError(f"roster={base!r} is no Roster. Define the agents on one.")
+        if not isinstance(components, Iterable):
+            raise BadComponent(f"components={components!r} is no list of them. Write components=[…].")
+        if clock is not None and not callable(getattr(clock, "now", None)):
+            raise DefinitionError(f"clock={clock!r} is no clock: it has no now().")
+        check_text("run", run)
+        if not run:
+            raise DefinitionError("run='' names no run. Give a name, or leave it out.")
         super().__init__(
             model=model if model is not None else base.model,
             context=context if context is not None else base.context,

@@ -13,6 +13,7 @@ from stigmergy.blackboard.core.decision import PERSON
 from stigmergy.blackboard.core.drafting import draft_of
 from stigmergy.blackboard.core.offers import check_size
 from stigmergy.blackboard.core.redriving import Edited, Edits, Fields, with_fields
+from stigmergy.blackboard.core.where import did_you_mean
 from stigmergy.blackboard.errors import InvalidPayload, KeyReused, NotAChoice, NotFound, UnknownField
 from stigmergy.blackboard.events import Activated, Event, Published
 from stigmergy.blackboard.payloads.types import check_text, type_of
@@ -82,12 +83,12 @@ class TendedBoard(OpenBoard):
         Raises:
             NotFound: an id is that of no activation and no artifact, or there is no such run.
         """
-        check_text("reason", reason)
+        _check_reason(reason)
 
         async def verb(owner: Owner) -> None:
             open_now = owner.decider.state.activations
-            if run is not None and run not in owner.decider.state.runs:
-                raise NotFound(f"there is no run {run!r}, so it cannot be cancelled.")
+            if run is not None:
+                self._known(owner, run)
             found = dict.fromkeys(a.id for a in open_now.values() if run is not None and a.run == run)
             state = owner.decider.state
             waiting = sorted({*state.held, *(id for places in state.waiting.values() for id in places)})
@@ -126,26 +127,38 @@ class TendedBoard(OpenBoard):
         """Start nothing more in a run until `resume`; what runs ends well, and other runs go on.
 
         It survives a restart. A run of the board in which nothing else is left ends as `waiting`.
+
+        Raises:
+            NotFound: there is no such run.
         """
-        check_text("run", run or self._run)
-        check_text("reason", reason)
+        _check_reason(reason)
 
         async def verb(owner: Owner) -> None:
-            name, now = run or self._run, self._clock.now()
-            check_text("run", name)
+            name, now = self._known(owner, run), self._clock.now()
             await self._recorded(owner, owner.decider.close_run(name, PAUSED, f"run {name!r}: {reason}", "person",
                                                                 "park", now))  # fmt: skip
 
         await self._during(verb)
 
     async def resume(self, *, run: str | None = None) -> None:
-        """Let a paused run go on, in this run of the board or in the next."""
-        check_text("run", run or self._run)
+        """Let a paused run go on, in this run of the board or in the next.
+
+        Raises:
+            NotFound: there is no such run.
+        """
 
         async def verb(owner: Owner) -> None:
-            await self._recorded(owner, owner.decider.resume_run(run or self._run, self._clock.now()))
+            await self._recorded(owner, owner.decider.resume_run(self._known(owner, run), self._clock.now()))
 
         await self._during(verb)
+
+    def _known(self, owner: Owner, run: str | None) -> str:
+        """The name of a run that there is; the board's own may be yet to come."""
+        name, runs = self._run if run is None else run, owner.decider.state.runs
+        check_text("run", name)
+        if name != self._run and name not in runs:
+            raise NotFound(f"there is no run {name!r}.{did_you_mean(name, runs)}")
+        return name
 
     async def _recorded(self, owner: Owner, *decisions: list[Event]) -> None:
         """Make decisions durable, and start what follows from them."""
@@ -246,8 +259,9 @@ class TendedBoard(OpenBoard):
 
         Raises:
             NotFound: one of them did not fail, or was tried again already.
+            InvalidPayload: the reason says nothing.
         """
-        check_text("reason", reason)
+        _check_reason(reason)
 
         async def verb(owner: Owner) -> None:
             found = self._activations(owner, ids)
@@ -257,6 +271,12 @@ class TendedBoard(OpenBoard):
             await self._recorded(owner, *[owner.decider.discard(id, reason, now) for id in found])
 
         await self._during(verb)
+
+
+def _check_reason(reason: str) -> None:
+    check_text("reason", reason)
+    if not reason.strip():
+        raise InvalidPayload(f"reason {reason!r} says nothing. Say why, for whoever looks at it later.")
 
 
 def _as_json(value: object, what: str) -> Any:

@@ -72,7 +72,9 @@ class AgentBuilder(Agent, Generic[Out, *In]):
 
     def labels(self, *labels: str) -> Self:
         """Labels it carries; `labelled(…)` artifacts ask for them."""
-        return self._with(replace(self.spec, labels=self.spec.labels | set(names(labels))))
+        return self._with(
+            replace(self.spec, labels=self.spec.labels | set(names(labels, f"{self._subject}: labels=", here().place)))
+        )
 
     def tenant(self, name: str) -> Self:
         """The tenant it belongs to; `tenant(…)` artifacts ask for it."""

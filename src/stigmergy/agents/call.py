@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -86,6 +87,25 @@ class CallShape:
 
 
 NO_ARGUMENTS = CallShape()
+
+
+def brings(subscription: Subscription, types: Sequence[str], slots: Sequence[int]) -> bool:
+    """Whether an activation of this subscription could have these inputs.
+
+    Args:
+        types: the type names of the inputs, in their order.
+        slots: how many of them each slot holds; empty for a single input (see `Activated`).
+    """
+    if not slots:
+        return subscription.single and list(types) == [subscription.slots[0].type_name]
+    wanted: list[str] = []
+    for slot, size in zip(cycle(subscription.slots), slots, strict=False):
+        short = size < slot.count and (subscription.batch or slot.optional)
+        if size != slot.count and not short:
+            return False
+        wanted += [slot.type_name] * size
+    groups, rest = divmod(len(slots), len(subscription.slots))
+    return not rest and groups <= subscription.groups and wanted == list(types)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,15 @@ def output(
         text = f"{subject}: {model.__name__} is to be reviewed and delayed by after(). A review is a delay already"
         raise DefinitionError(f"{text}: leave one of them out.{at}")
     filtered = parse_where(model, where, subject, place)
-    return Output(type_of(model).name, model, visibility, names(tags), least_most, filtered, _name(review_by))
+    return Output(
+        type_of(model).name,
+        model,
+        visibility,
+        names(tags, f"{subject}: tags=", place),
+        least_most,
+        filtered,
+        _name(review_by),
+    )
 
 
 def _name(reviewer: str | Named) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from inspect import getdoc, signature, unwrap
 from types import NoneType
-from typing import Any, Never, ParamSpec, TypeVar, get_args, get_origin, overload
+from typing import Any, Final, Never, ParamSpec, TypeVar, get_args, get_origin, overload
 
 from pydantic import BaseModel
 
@@ -25,6 +25,8 @@ from stigmergy.blackboard.text import number
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_LATER: Final = object()
+"""The function comes when the decorator is applied."""
 
 
 class Roster:
@@ -52,12 +54,16 @@ class Roster:
         at = written_at(here().place)
         if limits is not None and not isinstance(limits, Limits):
             raise DefinitionError(f'limits={limits!r} are none. Give Limits(cost="2.00", …).{at}')
+        if context is not None and not callable(getattr(context, "provide", None)):
+            raise DefinitionError(f"context={context!r} is no context provider: it has no provide(request).{at}")
         self.limits = limits
         self.concurrency = 8 if concurrency is None else concurrency
-        if not isinstance(self.concurrency, int) or self.concurrency < 1:
+        if type(self.concurrency) is not int or self.concurrency < 1:
             raise DefinitionError(f"concurrency={concurrency!r}; it is a whole number from 1.{at}")
         self._agents: dict[str, Agent] = {}
         self._components: dict[str, Component[Any]] = {}
+        if not isinstance(components, Iterable):
+            raise BadComponent(f"components={components!r} is no list of them. Write components=[…].{at}")
         for component in components:
             self.add(component)
 
@@ -105,7 +111,7 @@ class Roster:
         """
         found = self._agents.get(name)
         if found is None:
-            raise NotFound(f"There is no agent {name!r}.{did_you_mean(name, self._agents)}")
+            raise NotFound(f"There is no agent {name!r}.{did_you_mean(str(name), self._agents)}")
         return found
 
     def add(self, component: Component[Any], /) -> None:
@@ -153,7 +159,7 @@ class Roster:
         labels: str | Iterable[str] = (),
         tenant: str | None = None,
     ) -> Callable[[Callable[P, R]], FunctionAgent[P, R]]: ...
-    def agent(self, what: Any = None, **options: Any) -> Any:
+    def agent(self, what: Any = _LATER, **options: Any) -> Any:
         """Define an agent: over a typed function, with or without options, or by name to go on fluently.
 
         Args:
@@ -175,7 +181,7 @@ class Roster:
         if not isinstance(what, str):
             _check_options(what, options)
             define = self._definer(**options)
-            return define if what is None else define(what)
+            return define if what is _LATER else define(what)
         origin = here()
         if options:
             text = f'agent "{what}" is defined fluently, so {next(iter(options))}= has no place here'
@@ -217,7 +223,7 @@ class Roster:
                 description=(getdoc(unwrap(function)) or "").partition("\n")[0],
                 pure=pure,
                 self_trigger=self_trigger,
-                labels=frozenset(names(labels)),
+                labels=frozenset(names(labels, f'agent "{given}": labels=', place)),
                 tenant=tenant,
                 phase=phase,
                 place=place,
@@ -245,7 +251,7 @@ class Roster:
 def _check_options(function: object, options: Iterable[str]) -> None:
     """Refuse what is no function, and what a decorator cannot take, in words."""
     at = written_at(here().place)
-    if function is not None and not callable(function):
+    if function is not _LATER and not callable(function):
         raise BadSignature(f"{function!r} is no function. Define an agent over one, or by its name.{at}")
     known = [name for name in signature(Roster._definer).parameters if name != "self"]
     for name in options:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import Any, Generic, Literal, Required, TypedDict, TypeVar
 
 from pydantic import BaseModel
@@ -106,6 +107,11 @@ def subscription(wanted: Wanted, name: str, subject: str, place: str) -> Subscri
     if isinstance(wanted.by, str):
         for model in wanted.types:
             known_field(model, wanted.by, f"{subject} joins {model.__name__} by", place)
+    producers = names(wanted.producer, f"{subject}: producer=", place)
+    tags = names(wanted.tags, f"{subject}: tags=", place)
+    if wanted.producer is not None and not producers:
+        text = f"{subject}: producer={wanted.producer!r} names nobody, so nothing would ever pass"
+        raise DefinitionError(f"{text}. Leave it out for anybody.{written_at(place)}")
     slots = tuple(
         Slot(
             type_name=type_of(model).name,
@@ -113,8 +119,8 @@ def subscription(wanted: Wanted, name: str, subject: str, place: str) -> Subscri
             count=wanted.batch or wanted.types.count(model),
             optional=model in wanted.optional,
             where=parse_where(model, wanted.where, subject, place),
-            producers=frozenset(names(wanted.producer)),
-            tags=frozenset(names(wanted.tags)),
+            producers=frozenset(producers),
+            tags=frozenset(tags),
         )
         for model in dict.fromkeys(wanted.types)
     )
@@ -133,24 +139,31 @@ def subscription(wanted: Wanted, name: str, subject: str, place: str) -> Subscri
     )
 
 
-def names(given: Producers | None) -> tuple[str, ...]:
-    """One name, one agent or several of them, as names."""
+def names(given: Producers | None, what: str = "", place: str = "") -> tuple[str, ...]:
+    """One name, one agent or several of them, as names.
+
+    Args:
+        what: who says it where, for errors: `agent "ship": tags=`.
+    """
     if given is None:
         return ()
-    if isinstance(given, str):
-        return (given,)
-    if isinstance(given, Iterable):
-        return tuple(name for one in given for name in names(one))
-    name = getattr(given, "name", None)
-    if not isinstance(name, str):
-        raise DefinitionError(f"{given!r} is no name. Give a text or an agent, or several.")
-    return (name,)
+    several = (
+        given if isinstance(given, Iterable) and not isinstance(given, str) and not hasattr(given, "name") else (given,)
+    )
+    found = [one if isinstance(one, str) else getattr(one, "name", None) for one in several]
+    for name, one in zip(found, several, strict=True):
+        if not isinstance(name, str) or not name:
+            text = f"{what}{one!r} is no name. Give a text or an agent, or several."
+            raise DefinitionError(text + written_at(place))
+    return tuple(name for name in found if name)
 
 
 def _check(wanted: Wanted, subject: str, at: str) -> None:
     types = wanted.types
     if not types:
         raise BadSignature(f"{subject} consumes nothing here. Name at least one type: .consumes(T).{at}")
+    if isinstance(wanted.optional, type) or not isinstance(wanted.optional, Collection):
+        raise DefinitionError(f"{subject}: optional={wanted.optional!r}; it is a list of types.{at}")
     for model in (*types, *wanted.optional):
         type_of(model)
     several = len(types) > 1
@@ -161,11 +174,13 @@ def _check(wanted: Wanted, subject: str, at: str) -> None:
         useless = [name for name in ("by", "within", "window", "optional") if getattr(wanted, name)]
         useless += ["groups"] if wanted.groups != 1 else []
         useless += ["max_waiting"] if wanted.max_waiting != MAX_WAITING else []
+        useless += ["scope"] if wanted.scope == "board" else []
         if useless:
             way_out = "List the types it waits for, or give batch="
             raise DefinitionError(f"{subject}: {useless[0]}= has no meaning for one artifact alone. {way_out}.{at}")
-    if not (wanted.by is None or isinstance(wanted.by, str | Ancestor) or callable(wanted.by)):
-        raise DefinitionError(f"{subject}: by={wanted.by!r}; it is a field name, a function or ancestor(T).{at}")
+    plain = isinstance(wanted.by, str | Ancestor) or (callable(wanted.by) and not iscoroutinefunction(wanted.by))
+    if wanted.by is not None and not plain:
+        raise DefinitionError(f"{subject}: by={wanted.by!r}; it is a field name, a plain function or ancestor(T).{at}")
     for name in ("batch", "window", "groups", "max_waiting"):
         count = getattr(wanted, name)
         if (count is not None or name == "max_waiting") and (type(count) is not int or count < 1):
@@ -182,6 +197,11 @@ def _check(wanted: Wanted, subject: str, at: str) -> None:
             raise DefinitionError(f"{text}, which are {_listed(types)}.{at}")
     if set(types) <= set(wanted.optional):
         raise DefinitionError(f"{subject}: at least one of {_listed(types)} must not be optional.{at}")
+    if wanted.optional and wanted.within is None:
+        text = (
+            f"{subject}: {next(iter(wanted.optional)).__name__} is optional, but nothing says how long it is waited for"
+        )
+        raise DefinitionError(f'{text}. Give within= in seconds, or within="idle".{at}')
     for name, allowed in (("since", ("now", "start")), ("scope", ("run", "board"))):
         if getattr(wanted, name) not in allowed:
             raise DefinitionError(

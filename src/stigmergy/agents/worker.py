@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from stigmergy.agents.agent import Agent, FunctionAgent
 from stigmergy.agents.apart import Call, Processes
+from stigmergy.agents.call import brings
 from stigmergy.agents.context import Context
 from stigmergy.agents.request import Request, envelope
 from stigmergy.agents.threads import enter_body, in_thread
@@ -18,7 +19,7 @@ from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.core.drafting import draft_of
 from stigmergy.blackboard.core.visibility import visible
 from stigmergy.blackboard.core.where import matches
-from stigmergy.blackboard.definitions import AgentSpec, Output
+from stigmergy.blackboard.definitions import AgentSpec, Output, Subscription
 from stigmergy.blackboard.errors import BadSignature, NoBody, UndeclaredOutput, WrongFanOut
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.payloads.types import type_of
@@ -35,8 +36,8 @@ class _Plan:
     provider: ContextProvider | None
     simple: bool
     """Its body is async and takes payloads in the order of the inputs, and nothing else."""
-    width: int
-    """How many inputs it takes then."""
+    arrives: frozenset[tuple[str, ...]]
+    """The types of the inputs that it takes then."""
     speculates: bool
 
 
@@ -71,7 +72,7 @@ class BodyWorker:
             {o.model: o for o in agent.outputs},
             (means.context or provider) if wants_context or function is None else None,
             plain and set(kinds) == {"payload"} and in_order,
-            len(kinds),
+            frozenset(_complete(s) for s in agent.spec.subscriptions),
             agent.spec.pure and not wants_context,
         )
 
@@ -83,10 +84,11 @@ class BodyWorker:
         """Run one body and check what it returns."""
         plan = self._plans[job.agent.name]
         enter_body(job.agent.name, self._home)
-        if plan.simple and len(job.inputs) == plan.width:
-            decode, events = self._types.decode, map(job.desk.published, job.inputs)
-            payloads = [decode(event.type, event.version, event.payload) for event in events]
-            return self._drafts(plan, await plan.function(*payloads))
+        if plan.simple:
+            decode, events = self._types.decode, [job.desk.published(id) for id in job.inputs]
+            if tuple([event.type for event in events]) in plan.arrives:
+                payloads = [decode(event.type, event.version, event.payload) for event in events]
+                return self._drafts(plan, await plan.function(*payloads))
         return self._drafts(plan, await self._run(plan, job))
 
     async def context(self, job: Job) -> Context:
@@ -100,6 +102,8 @@ class BodyWorker:
     async def _run(self, plan: _Plan, job: Job) -> object:
         means = plan.agent.means
         threaded = not means.is_async
+        if any(p.kind != "context" for p in means.call.parameters):
+            _check_inputs(job)
         context = await self.context(job)
         args, named = means.call.arguments(context.artifacts, job.slots, context)
 
@@ -177,6 +181,25 @@ class BodyWorker:
                     wanted = str(least) if least == most else f"{least} to {most}"
                     raise WrongFanOut(f"{spec.name!r} returned {n} {output.type_name}, but its fan_out is {wanted}.")
         return drafts
+
+
+def _complete(subscription: Subscription) -> tuple[str, ...]:
+    """The types of the inputs when every place is taken."""
+    return tuple(slot.type_name for slot in subscription.slots for _ in range(slot.count))
+
+
+def _check_inputs(job: Job) -> None:
+    """Refuse inputs that nothing which the agent consumes brings: it consumed something else when it took them, or
+    who took them was another agent.
+
+    Raises:
+        BadSignature: so it is.
+    """
+    types = [job.desk.published(id).type for id in job.inputs]
+    if not any(brings(s, types, job.slots) for s in job.agent.subscriptions):
+        inputs = ", ".join(f"{type_name}@{id}" for type_name, id in zip(types, job.inputs, strict=True))
+        way_out = "Define it as it was and try again, or discard this activation."
+        raise BadSignature(f"agent {job.agent.name!r} does not consume {inputs} any more. {way_out}")
 
 
 def _flat(returned: object, spec: AgentSpec) -> Iterator[BaseModel]:

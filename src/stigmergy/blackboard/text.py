@@ -30,7 +30,10 @@ def seconds(value: float) -> str:
 
 def when(at: float) -> str:
     """A log time, in UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):  # who wants to try again may name any number of seconds
+        return "a time beyond all dates"
 
 
 def money(value: Decimal, *, places: int = 3) -> str:

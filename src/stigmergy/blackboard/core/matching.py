@@ -12,6 +12,7 @@ from json.encoder import encode_basestring
 from pydantic import BaseModel
 
 from stigmergy.blackboard.core.visibility import visible
+from stigmergy.blackboard.core.where import holds
 from stigmergy.blackboard.definitions import AgentSpec, Ancestor, Slot, Subscription
 from stigmergy.blackboard.events import ErrorInfo, Visibility
 from stigmergy.blackboard.payloads.types import plain
@@ -147,7 +148,7 @@ class Index:
             return None
         try:
             for predicate in slot.where.predicates:
-                if not predicate(artifact.payload):
+                if not holds(predicate, artifact.payload):
                     return None
             if place.single:
                 return Take(place)

@@ -1,7 +1,7 @@
 """Reading `where=`: what is equality, and so indexed, and what is a test that only Python can run."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -47,7 +47,7 @@ def parse_where(model: type[BaseModel], where: Filter[Any] | None, subject: str 
                     )
                     raise BadFilter(f"{message} Give at least one.{written_at(place)}")
                 equals[name] = allowed
-        elif callable(part) and not isinstance(part, type) and not inspect.iscoroutinefunction(part):
+        elif callable(part) and not isinstance(part, type) and not _is_async(part):
             predicates.append(part)
         else:
             what = "a mapping of fields to values, a plain function of the payload, or a list of both"
@@ -60,7 +60,23 @@ def matches(where: Where, payload: BaseModel) -> bool:
     for name, allowed in where.equals:
         if plain(getattr(payload, name)) not in allowed:
             return False
-    return all(predicate(payload) for predicate in where.predicates)
+    return all(holds(predicate, payload) for predicate in where.predicates)
+
+
+def holds(predicate: Predicate, payload: BaseModel) -> bool:
+    """Whether a predicate lets a payload pass; what would have to be awaited is no answer, and not a yes.
+
+    Raises:
+        BadFilter: it gave something to be awaited.
+    """
+    answer: object = predicate(payload)
+    if answer is True or answer is False:
+        return answer
+    if isinstance(answer, Awaitable):
+        if isinstance(answer, Coroutine):
+            answer.close()
+        raise BadFilter(f"{type(answer).__name__} is no answer: a filter is a plain function, and nobody awaits it.")
+    return bool(answer)
 
 
 def accepts(slot: Slot, artifact: Artifact[Any]) -> bool:
@@ -108,6 +124,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def written_at(place: str) -> str:
     """The end of an error's line: where in the user's code the mistake stands."""
     return f"    {place}" if place else ""
+
+
+def _is_async(function: Callable[..., object]) -> bool:
+    call = getattr(type(function), "__call__", None)  # noqa: B004  whether the method is async, not whether there is one
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def _parts(where: Filter[Any] | None) -> Sequence[object]:

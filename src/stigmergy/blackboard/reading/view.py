@@ -114,7 +114,7 @@ class View:
             raise BadType(f"{model!r} is no artifact type. Give a class, or the name of one.")
         if isinstance(limit, int) and limit < 0:
             raise BadFilter(f"limit={limit} lists nothing. Give how many to list, or leave it out.")
-        if limit is not None and not isinstance(limit, int):
+        if limit is not None and type(limit) is not int:
             raise BadFilter(f"limit={limit!r} is no number. Give how many to list, or leave it out.")
         cls = model if isinstance(model, type) else None
         if isinstance(model, str) and (known := source.types.get(model)) is not None:
@@ -179,9 +179,13 @@ class View:
         """
         source = self._source()
         last = _until(source)
-        if not isinstance(moment, int | datetime):
+        try:
+            at = moment.timestamp() if isinstance(moment, datetime) else 0.0
+        except (OverflowError, ValueError):
+            at = 0.0  # so long ago that there was nothing
+        if not isinstance(moment, int | datetime) or isinstance(moment, bool):
             raise NotFound(f"{moment!r} is no moment of a board. Give a position, or a datetime.")
-        position = moment if isinstance(moment, int) else _position_at(source.reader, moment.timestamp(), last)
+        position = moment if isinstance(moment, int) else _position_at(source.reader, at, last)
         return Fixed(replace(source, until=_end_of_decision(source.reader, position, last)))
 
     def report(self) -> Report:
@@ -200,6 +204,8 @@ class View:
         Raises:
             BadComponent: it raised.
         """
+        if not isinstance(component, Component):
+            raise BadComponent(f"{component!r} is no component. Give an instance of a class derived from Component.")
         source = self._source()
         observers = Observers((component,))
         read = source.types.decode
@@ -387,6 +393,10 @@ def _test(model: type[BaseModel] | None, where: Filter[Any] | None) -> Callable[
         parsed = parse_where(model, where, "artifacts()")
         return lambda payload: matches(parsed, payload)
     parts = where if isinstance(where, list | tuple) else (where,)
+    for part in parts:
+        if not isinstance(part, Mapping) and not callable(part):
+            what = "a mapping of fields to values, a function of the payload, or a list of both"
+            raise BadFilter(f"artifacts() filters by {part!r}; where= takes {what}.")
     tests = [_loose(part) if isinstance(part, Mapping) else cast("Callable[[Any], bool]", part) for part in parts]
     return lambda payload: all(test(payload) for test in tests)
 

@@ -21,6 +21,8 @@ def store_for(value: "str | Path | Store | None", durability: Durability = "full
         StoreLooksLikeModel: a string that is no such file name.
         StoreError: something else that is no store.
     """
+    if durability not in ("full", "fast"):
+        raise StoreError(f'durability is {durability!r}. Use "full" or "fast".')
     if value is None or value == ":memory:":
         return MemoryStore()
     if isinstance(value, str):
