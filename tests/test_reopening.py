@@ -367,12 +367,12 @@ async def test_a_body_is_never_given_what_it_does_not_consume_any_more(new_board
     board.agent(name="doer")(of_a if kind in ("payload", "envelope", "thread") else old)
     a = await board.publish(A())
     await board.publish(B())
-    now: Callable[..., Any] = {
+    bodies: dict[str, Callable[..., Any]] = {
         "payload": payload, "envelope": envelope, "thread": thread, "other place": other_place, "fewer": fewer,
         "gone": gone,
-    }[kind]  # fmt: skip
+    }  # fmt: skip
     again = await new_board.reopened(board)
-    again.agent(name="doer")(now)
+    again.agent(name="doer")(bodies[kind])
     report = await again.run_until_idle()
     [dead] = report.left.dead_letters
     assert dead.error is not None
