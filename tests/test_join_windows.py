@@ -1,16 +1,11 @@
 """Joins with a deadline or a window, with optional inputs, and several complete sets at a time."""
 
-import sys
-from collections.abc import Awaitable
-from types import FrameType
-from typing import Any
-
 import pytest
 from pydantic import BaseModel
 
 from stigmergy import Artifact, Blackboard, Context
 from stigmergy.testing import VirtualClock
-from tests.boards import A, B, Boards, C, numbers
+from tests.boards import A, B, Boards, C, lines_for, numbers
 
 pytestmark = pytest.mark.anyio
 
@@ -231,24 +226,6 @@ async def test_outputs_of_a_join_descend_from_all_its_inputs(new_board: Boards) 
 
 
 # -- the price of a match ----------------------------------------------------------------------------------------------
-
-
-async def lines_for(doing: Awaitable[object]) -> int:
-    """How many lines of Python something takes: unlike seconds, the same on every machine."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, arg: object) -> Any:
-        nonlocal count
-        count += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        await doing
-    finally:
-        sys.settrace(before)
-    return count
 
 
 @pytest.mark.parametrize("window", [None, 1_000])

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from stigmergy import Artifact, Blackboard, Context
 from stigmergy.blackboard.events import Activated
 from stigmergy.testing import VirtualClock
-from tests.boards import A, B, Boards, C, numbers
+from tests.boards import A, B, Boards, C, lines_for, numbers
 
 pytestmark = pytest.mark.anyio
 
@@ -217,6 +217,24 @@ async def test_equality_is_that_of_json_values(new_board: Boards, wanted: Any, p
     await board.publish(Reading(value=published))
     await board.run_until_idle()
     assert len(seen) == fits
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one key", "two keys"])
+async def test_routing_by_equality_costs_the_same_however_many_agents_ask_for_other_values(
+    new_board: Boards, several: bool
+) -> None:
+    costs = []
+    got: list[int] = []
+    for agents in (10, 1_000):
+        board = new_board()
+        for n in range(agents):
+            where = {"n": n, "key": "k"} if several else {"n": n}
+            board.agent(f"agent {n}").consumes(A, where=where).body(lambda a: got.append(a.n))
+        await board.publish(A(n=3, key="k"))
+        costs.append(await lines_for(board.publish(A(n=7, key="k"))))
+        await board.run_until_idle()
+    assert got == [3, 7] * 2
+    assert costs[1] <= costs[0] + 5
 
 
 async def test_an_enum_is_equal_to_its_member_and_its_value(new_board: Boards) -> None:

@@ -127,3 +127,34 @@ def test_a_disk_call_that_fails_is_named_and_loses_nothing(shim: Shim, tmp_path:
 @pytest.mark.parametrize("action", ["EIO", "ENOSPC", "EIO!", "ENOSPC!"])
 def test_every_disk_call_that_fails_is_named_and_loses_nothing(shim: Shim, tmp_path: Path, action: str) -> None:
     failing_everywhere(shim, action, shim.all, tmp_path)
+
+
+COMMITS = """
+import asyncio, ctypes, sys
+from stigmergy import Blackboard
+from tests.boards import A
+
+async def main():
+    shim = ctypes.CDLL(None)
+    async with Blackboard(sys.argv[1], durability=sys.argv[2]) as board:
+        await board.publish(A())
+        before = shim.fault_calls()
+        for n in range(20):
+            await board.publish(A(n=n))
+        print(shim.fault_calls() - before)
+
+asyncio.run(main())
+"""
+
+
+def test_every_commit_waits_for_the_disk_unless_the_board_is_fast(shim: Shim, tmp_path: Path) -> None:
+    calls = {}
+    for durability in ("full", "fast"):
+        environment = {
+            **os.environ, "LD_PRELOAD": str(shim.path), "FAULT_FOLDER": str(tmp_path), "FAULT_AT": "0",
+            "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT))),
+        }  # fmt: skip
+        command = [sys.executable, "-c", COMMITS, str(tmp_path / f"{durability}.db"), durability]
+        calls[durability] = int(subprocess.check_output(command, cwd=ROOT, env=environment, text=True))
+    assert calls["full"] - calls["fast"] == 20, calls
+    assert calls["fast"] >= 20, "it writes all the same"

@@ -66,6 +66,21 @@ async def test_artifacts_and_their_envelopes_survive(file_board: Boards, ending:
     assert after_.get(made.id) == made
 
 
+async def test_a_fast_board_survives_the_end_of_its_process_and_says_that_it_is_fast(
+    file_board: Boards, ending: str
+) -> None:
+    ran: list[int] = []
+    board = copying(file_board(durability="fast"), ran)
+    await board.publish_many([A(n=1), A(n=2)])
+    await board.run_until_idle()
+    await board.publish(A(n=3))
+    after_ = copying(await file_board.after(ending, board), ran)
+    assert numbers(after_, A) == [1, 2, 3]
+    assert (await after_.run_until_idle()).ok
+    assert ran == [1, 2, 3]
+    assert [e.durability for e in after_.events() if isinstance(e, Opened)] == ["fast", "full"]
+
+
 @pytest.mark.req("S3.58")
 async def test_work_that_was_published_and_not_begun_is_done_afterwards(file_board: Boards, ending: str) -> None:
     ran: list[int] = []

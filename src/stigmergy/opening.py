@@ -104,7 +104,7 @@ class OpenBoard(Roster, View):
         self._closed = self._left = False
         self._closing: asyncio.Task[None] | None = None
         self._roster_changes: tuple[RosterChange, ...] = ()
-        self._defined: tuple[tuple[Agent, AgentSpec, Means], ...] = ()
+        self._unfinished: tuple[tuple[Agent, AgentSpec, Means], ...] = ()
         self._changed = self._refold = True
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
@@ -134,9 +134,7 @@ class OpenBoard(Roster, View):
     def _definitions_changed(self) -> bool:
         """A fluent agent is changed in place until it has its body, so that specs are compared too."""
         return self._changed or any(
-            (agent.spec is not spec or agent.means is not means)
-            for agent, spec, means in self._defined
-            if agent.means.function is None
+            agent.spec is not spec or agent.means is not means for agent, spec, means in self._unfinished
         )
 
     def _know_types(self) -> None:
@@ -249,7 +247,7 @@ class OpenBoard(Roster, View):
         elif enrolments:
             owner.record(decider.enroll(enrolments, self._clock.now()))
         self._owner = owner
-        self._defined = tuple((agent, agent.spec, agent.means) for agent in self.agents)
+        self._unfinished = tuple((a, a.spec, a.means) for a in self.agents if a.means.function is None)
         self._changed = self._refold = False
 
     @property
