@@ -143,6 +143,9 @@ ASKED: list[tuple[str, Ask, type[StigmergyError], str]] = [
     ("none for many", lambda b: b.publish_many(None), errors.BadType, "None is no list of them."),
     ("lists in a list", lambda b: b.publish_many([[A()]]), errors.BadType, "list is no artifact type."),
     ("no such file", lambda b: b.publish_file("no.jsonl"), errors.SeedError, "no.jsonl cannot be read: No such file"),
+    ("no name", lambda b: b.publish_file(None), errors.SeedError, "None is no file name. Give that of a .jsonl"),
+    ("NUL in a name", lambda b: b.publish_file("a\0.json"), errors.SeedError, "cannot be read: embedded null byte."),
+    ("type of seeds", lambda b: b.publish_file("a.json", type_name=A), errors.SeedError, "Give the name of"),
     ("no seed file", lambda b: b.publish_file("no.csv"), errors.SeedError, "seed files end in .jsonl or .json."),
 ]  # fmt: skip
 READ: list[tuple[str, Ask, type[StigmergyError], str]] = [

@@ -127,6 +127,7 @@ def test_all_wrong_lines_are_named_the_first_in_full(tmp_path: Path) -> None:
     message = refusal(file)
     assert message.startswith("seeds.jsonl:1: this is not JSON")
     assert message.endswith("Nothing was published. Lines 3, 4 are wrong too.")
+    assert refusal(write(tmp_path, "{", GOOD, "x")).endswith(" Line 3 is wrong too.")
 
 
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class Blackboard(TendedBoard):
         try:
             for path in paths:
                 for s in read_seeds(path, self._table, type_name=type_name):
-                    lines.append(f"{Path(path).name}:{s.line}")
+                    lines.append(f"{path}:{s.line}")
                     drafts.append(
                         self._draft(s.payload, key=s.key, tags=s.tags, priority=s.priority, visibility=s.visibility)
                     )

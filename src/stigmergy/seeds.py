@@ -136,7 +136,8 @@ class Seeds:
             self.recorded += bool(seed.producer)
             self.count += not seed.producer
         if first is not None:
-            also = f" Lines {', '.join(map(str, others[:10]))} are wrong too." if others else ""
+            which = ", ".join(map(str, others[:10]))
+            also = f" Lines {which} are wrong too." if others[1:] else f" Line {which} is wrong too." if others else ""
             raise SeedError(f"{first} Nothing was published.{also}") from first.__cause__
 
 
@@ -220,14 +221,19 @@ def read_seeds(path: str | Path, types: TypeTable, *, type_name: str | None = No
     Raises:
         SeedError: a line is wrong: names the file, the line and the field.
     """
+    if not isinstance(path, str | Path):
+        raise SeedError(f"{path!r} is no file name. Give that of a .jsonl or .json file.")
+    if type_name is not None and not isinstance(type_name, str):
+        raise SeedError(f"type_name={type_name!r} is no text. Give the name of an artifact type.")
     file = Path(path)
     called = name or str(path)
     if file.suffix not in (".json", *_LINES):
         raise SeedError(f"{called}: seed files end in .jsonl or .json.")
     try:
         file.open("rb").close()
-    except OSError as error:
-        raise SeedError(f"{called} cannot be read: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise SeedError(f"{called} cannot be read: {reason}.") from error
     values = _values_by_line if file.suffix in _LINES else _values_of_document
     return Seeds(lambda: values(file, called), _Reading(called, types, type_name))
 
