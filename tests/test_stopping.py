@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 
 from stigmergy import (
+    Blackboard,
     Retry,
     read,
 )
@@ -20,8 +22,10 @@ from stigmergy.blackboard.events import (
     Closed,
     Completed,
 )
+from stigmergy.blackboard.stores.sqlite import SQLiteReader
 from stigmergy.models import Scripted
 from tests.boards import A, B, Boards, C, copying, in_the_middle, numbers
+from tests.slow_disk import SlowStore, turns
 
 pytestmark = pytest.mark.anyio
 
@@ -219,3 +223,18 @@ async def test_a_watcher_sees_only_what_is_durable(file_board: Boards) -> None:
             if isinstance(event, Completed):
                 break
     await run
+
+
+async def test_a_run_whose_time_is_up_while_its_board_closes_writes_nothing_after_the_end(tmp_path: Path) -> None:
+    store = SlowStore(tmp_path / "board.db")
+    board = copying(Blackboard(store))
+    await board.publish(A())
+    store.gate.clear()
+    run = asyncio.create_task(board.run_until_idle(timeout=1e-9))
+    await turns(50)  # its time is up, and it waits for the disk
+    closing = asyncio.create_task(board.close())
+    await turns(20)
+    store.gate.set()
+    report, _ = await asyncio.gather(run, closing)
+    assert report.reason == "timeout"
+    assert [row.kind for row in SQLiteReader(store.path).events()][-1] == "Closed"

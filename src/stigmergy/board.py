@@ -158,8 +158,7 @@ class Blackboard(TendedBoard):
                     raise
                 reason = "timeout"
                 detail = f"{limit:g} s"
-                owner.record(owner.decider.idle(reason, detail, self._clock.now()))
-                await owner.durable(owner.writer.last)
+                await owner.announce(reason, detail)
             if goal is not None and goal.error is not None:
                 raise goal.error
             return report_of(

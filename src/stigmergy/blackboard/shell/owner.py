@@ -218,8 +218,7 @@ class Owner:
                     return "cancelled", "the board was closed"
                 if self._reached:
                     await self._interrupt()
-                    self.record(self.decider.idle("goal", self._reached, self.clock.now()))
-                    await self.durable(self.writer.last)
+                    await self.announce("goal", self._reached)
                     return "goal", self._reached
                 reason: Reason
                 if detail := self.bodies.crowded():
@@ -252,6 +251,12 @@ class Owner:
             self._quiet = self._goal = self._runner = None
             self._let_in()
             self._disarm()
+
+    async def announce(self, reason: Reason, detail: str) -> None:
+        """Record why a run ended before its work did; not if the board was given up meanwhile, which has its end."""
+        if not self._given_up:
+            self.record(self.decider.idle(reason, detail, self.clock.now()))
+            await self.durable(self.writer.last)
 
     async def _leave_running(self) -> None:
         """The run was cancelled: stop the bodies, and make durable what is decided."""
