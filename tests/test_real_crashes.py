@@ -4,6 +4,7 @@ A small library in C is preloaded; without a C compiler, or where nothing can be
 and `test_crashes.py` and `test_failing_stores.py` have the portable half.
 """
 
+import asyncio
 import json
 import os
 import shutil
@@ -17,9 +18,12 @@ from random import Random
 
 import pytest
 
-from stigmergy import read
-from tests.cascade import TYPES, FileWorld, Story, story
-from tests.faults import files_of, torn
+from stigmergy import read, verify
+from stigmergy.blackboard.errors import NotABoard, StoreError
+from stigmergy.blackboard.stores.base import Row
+from stigmergy.blackboard.stores.sqlite import SQLiteReader
+from tests.cascade import TYPES, FileWorld, Story, World, board_on, run, story
+from tests.faults import files_of, put, torn
 from tests.readme import ROOT
 from tests.test_crashes import Death, go_on
 
@@ -44,6 +48,7 @@ class Shim:
     path: Path
     expected: Story
     calls: int
+    fast_calls: int
 
     def sample(self, seed: int) -> list[int]:
         """Some of all points."""
@@ -75,10 +80,13 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Shim:
     path = folder / "shim.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", path, ROOT / "tests/fault_shim.c", "-ldl"], check=True)
     [undisturbed] = ended(path, folder, "kill", [0])
+    [fast] = ended(path, folder / "fast", "kill fast", [0])
+    assert fast.result == "idle"
+    assert fast.calls < undisturbed.calls, "it syncs less"
     assert undisturbed.result == "idle"
     assert undisturbed.calls > 100, "the shim sees what SQLite writes"
     with read(undisturbed.folder / "run.db", types=TYPES) as view:
-        return Shim(path, story(view), undisturbed.calls)
+        return Shim(path, story(view), undisturbed.calls, fast.calls)
 
 
 def killed_everywhere(shim: Shim, points: Sequence[int], folder: Path) -> None:
@@ -102,6 +110,60 @@ def test_killed_at_its_disk_calls_the_cascade_goes_on_to_the_same_end(shim: Shim
 @pytest.mark.timeout(1200)
 def test_killed_at_every_disk_call_the_cascade_goes_on_to_the_same_end(shim: Shim, tmp_path: Path) -> None:
     killed_everywhere(shim, shim.all, tmp_path)
+
+
+def cut_off_everywhere(shim: Shim, points: Sequence[int], folder: Path) -> int:
+    """Cut the power under a board that is "fast"; how often that took something that was acknowledged."""
+    random, taken = Random(len(points)), 0
+    for process in ended(shim.path, folder, "kill fast", points):
+        assert process.signal == signal.SIGKILL
+        left, synced = files_of(process.folder / "run.db"), files_of(process.folder / "synced" / "run.db")
+        world = FileWorld.seen_in(process.folder)
+        for what, files in (
+            ("kill", left),
+            ("power", synced),
+            *(("sectors", torn(synced, left, random)) for _ in range(3)),
+        ):
+            path = put(files, process.folder / what / "run.db")
+            kept = rows_of(path)
+            if what == "kill":
+                written = kept
+                assert set(world.acknowledged) <= {row.seq for row in kept}
+            assert kept == written[: len(kept)], "what is left is no beginning"
+            assert not kept or kept == written or kept[-1].seq + 1 == written[len(kept)].tx, "half a decision is left"
+            taken += not set(world.acknowledged) <= {row.seq for row in kept}
+            again = World()
+            asyncio.run(run(board_on(path, again), again))
+            assert verify(path).whole
+            with read(path, types=TYPES) as view:
+                assert story(view) == shim.expected
+                assert view.report().open == 0
+    return taken
+
+
+def rows_of(path: Path) -> list[Row]:
+    """The log of a board that may be no board yet."""
+    reader = SQLiteReader(path)
+    try:
+        return list(reader.events())
+    except NotABoard:
+        return []
+    except StoreError:
+        assert not path.exists()
+        return []
+    finally:
+        reader.close()
+
+
+def test_a_power_cut_takes_at_most_an_end_of_a_fast_board(shim: Shim, tmp_path: Path) -> None:
+    points = sorted(Random(4).sample(range(1, shim.fast_calls + 1), SAMPLE))
+    assert cut_off_everywhere(shim, points, tmp_path), "the disk has everything: nothing was cut"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_a_power_cut_at_any_disk_call_takes_at_most_an_end_of_a_fast_board(shim: Shim, tmp_path: Path) -> None:
+    assert cut_off_everywhere(shim, range(1, shim.fast_calls + 1), tmp_path)
 
 
 def failing_everywhere(shim: Shim, action: str, points: Sequence[int], folder: Path) -> None:
