@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,9 @@ from stigmergy.blackboard.errors import (
     StoreFull,
     StoreReadOnly,
 )
+from stigmergy.blackboard.stores.base import Row
+from stigmergy.blackboard.stores.format import COLUMNS
+from stigmergy.blackboard.stores.seals import digest_of, sum_of
 from tests.boards import A, B, Boards, copying, numbers
 from tests.trouble import goes_on, one_line, with_a_witness, without_privileges
 
@@ -47,6 +50,15 @@ def edited(path: Path, script: str, *, snapshots: bool = False) -> None:
     connection = sqlite3.connect(path)
     connection.executescript(("" if snapshots else "DELETE FROM snapshot; ") + script)
     connection.close()
+
+
+def written(path: Path, script: str) -> None:
+    """Change a board as a later version might write it: with the proofs that belong to it."""
+    edited(path, script)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        rows = [Row._make(values) for values in connection.execute(f"SELECT {COLUMNS} FROM event").fetchall()]
+        proofs = [(digest_of(row.payload), sum_of(row), row.seq) for row in rows]
+        connection.executemany("UPDATE event SET digest = ?, crc = ? WHERE seq = ?", proofs)
 
 
 async def says(path: Path, error: type[StigmergyError], text: str) -> None:
@@ -105,7 +117,7 @@ NO_BOARDS: list[tuple[Callable[[Path], object], type[StoreError], str]] = [
     (text_file, NotABoard, "run.db is no database. Choose another file for the board."),
     (noise, NotABoard, "run.db is no database. Choose another file for the board."),
     (another_program, NotABoard, "run.db is a database of another program. Choose another file for the board."),
-    (later_version, NewerBoard, "run.db has format 9; this version reads up to 2. Update stigmergy."),
+    (later_version, NewerBoard, "run.db has format 9; this version reads up to 3. Update stigmergy."),
     (Path.mkdir, StoreError, "run.db is a folder. Give the name of a file in it."),
     (os.mkfifo, StoreError, "run.db is no regular file. A board needs one: choose another name."),
     (only_the_log, StoreDamaged, "run.db is gone, but "),
@@ -208,15 +220,25 @@ async def test_a_board_that_another_program_wrote_in_is_refused(
 ) -> None:
     path = tmp_path / "run.db"
     await filled(path)
-    edited(path, script)
+    if script.startswith("DROP"):
+        edited(path, script)
+    else:
+        written(path, script)
     await says(path, error, text)
+
+
+async def test_a_board_in_which_another_program_changed_something_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    await filled(path)
+    edited(path, "UPDATE event SET at = at + 1 WHERE seq = 3")
+    await says(path, StoreDamaged, "run.db is damaged at event 3: it is not what was written. Restore a copy, or save ")
 
 
 @pytest.mark.parametrize("known", [True, False])
 async def test_a_payload_that_cannot_be_read_is_named(tmp_path: Path, known: bool) -> None:
     path = tmp_path / "run.db"
     await filled(path)
-    edited(path, "UPDATE event SET payload = '{' WHERE kind = 'Published' AND type = 'B'")
+    written(path, "UPDATE event SET payload = '{' WHERE kind = 'Published' AND type = 'B'")
     with read(path, [A, B] if known else [A]) as view:
         assert len(view.artifacts(A).payloads) == 20
         with pytest.raises(StoreDamaged) as raised:

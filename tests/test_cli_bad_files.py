@@ -91,7 +91,7 @@ STORES: list[tuple[Callable[[Path], object], str, str]] = [
     (os.mkfifo, "run.db", "StoreError: run.db is no regular file. "),
     (another_program, "run.db", "NotABoard: run.db is a database of another program. "),
     (damaged, "run.db", "StoreDamaged: run.db is damaged. "),
-    (edited, "run.db", "StoreDamaged: event 3 (Published) cannot be read "),
+    (edited, "run.db", "StoreDamaged: run.db is damaged at event 3: it is not what was written. "),
     (missing, "no/run.db", "StoreError: no/run.db"),
 ]
 

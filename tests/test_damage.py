@@ -87,15 +87,16 @@ def test_whatever_is_changed_in_a_log_is_found_and_what_was_before_is_saved(
         assert not kept or kept[-1].seq + 1 == rows[len(kept)].tx, "a decision is saved whole or not at all"
 
 
-def test_a_keyed_artifact_that_was_changed_is_named(intact: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("type_", ["Order", "Step"], ids=["keyed", "not keyed"])
+def test_an_artifact_that_was_changed_is_named(intact: Path, tmp_path: Path, type_: str) -> None:
     path = tmp_path / "run.db"
     shutil.copy(intact, path)
-    order = next(r for r in rows_of(path) if r.type == "Order")
-    changed(path, f"UPDATE event SET payload = '{{}}' WHERE seq = {order.seq}")
+    victim = next(r for r in rows_of(path) if r.type == type_)
+    changed(path, f"UPDATE event SET payload = '{{}}' WHERE seq = {victim.seq}")
     found = verify(path).damage
     assert found is not None
-    assert (found.first, found.last) == (order.seq, order.seq)
-    assert found.why == f"the payload of Order@{order.seq} is not what was published"
+    assert (found.first, found.last) == (victim.seq, victim.seq)
+    assert found.why == f"the payload of {type_}@{victim.seq} is not what was written"
 
 
 @pytest.mark.parametrize("seed", range(FLIPS))
@@ -184,21 +185,31 @@ async def test_a_seal_goes_on_after_a_death_and_after_an_orderly_stop(file_board
     assert found.seal != first.seal
 
 
+EARLIER = {1: ("seal", "digest", "crc"), 2: ("digest", "crc")}
+"""Format -> the columns that it did not have."""
+
+
 @pytest.mark.anyio
-async def test_a_board_without_seals_is_sealed_when_it_is_opened(intact: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format_", EARLIER)
+async def test_a_board_without_proofs_gets_them_when_it_is_opened(intact: Path, tmp_path: Path, format_: int) -> None:
     path = tmp_path / "run.db"
     shutil.copy(intact, path)
-    changed(path, "ALTER TABLE event DROP COLUMN seal; PRAGMA user_version = 1")
     rows = rows_of(path)
+    for column in EARLIER[format_]:
+        changed(path, f"ALTER TABLE event DROP COLUMN {column}; PRAGMA user_version = {format_}")
     with pytest.raises(StoreError, match="without seals"):
         verify(path)
+    assert rows_of(path) == rows
     async with Blackboard(path) as board:
+        assert [a.id for a in board.artifacts("Order")] == [r.seq for r in rows if r.type == "Order"]
         await board.publish(A())
     found = verify(path)
     assert found.whole
     assert rows_of(path)[: len(rows)] == rows
     changed(path, f"UPDATE event SET cause = cause + 1 WHERE seq = {rows[3].seq}")
     assert not verify(path).whole
+    with pytest.raises(StoreDamaged, match=f"at event {rows[3].seq}: it is not what was written"):
+        rows_of(path)
 
 
 # -- copies ------------------------------------------------------------------------------------------------------------

@@ -256,7 +256,7 @@ async def test_a_board_of_a_later_version_is_not_touched(tmp_path: Path) -> None
     connection.execute("PRAGMA user_version = 99")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
-    await refused(path, NewerBoard, r"has format 99; this version reads up to 2\. Update stigmergy")
+    await refused(path, NewerBoard, r"has format 99; this version reads up to 3\. Update stigmergy")
 
 
 @pytest.mark.anyio

@@ -47,14 +47,16 @@ def logs(draw: st.DrawFn) -> list[Row]:
     rows: list[Row] = []
     seq = 0
     for _ in range(draw(st.integers(1, 12))):
-        seq += draw(st.integers(1, 3))
-        kind = draw(st.sampled_from(["Published", "Activated", "Calling", "Called", "Later"]))
+        gap = draw(st.integers(0, 2))
+        seq += gap + 1
+        kind = "Opened" if gap else draw(st.sampled_from(["Published", "Activated", "Calling", "Called", "Later"]))
         run, type_, key, work = (draw(names) for _ in range(4))
         if kind == "Published":
             run, type_ = run or "main", type_ or "T"
         if any(r.kind == kind == "Published" and (r.run, r.key) == (run, key) for r in rows):
             key = None
-        body, payload = draw(json_values), draw(st.just("") | json_values)
+        body = f'{{"gap":{gap}}}' if gap else draw(json_values)
+        payload = draw(st.just("") | json_values)
         rows.append(Row(seq, seq, draw(times), kind, draw(st.integers(0, seq)), run, type_, key, work, body, payload))
     return rows
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 
 class Row(NamedTuple):
-    """One event as it is stored.
+    """One event as it is stored. Positions are only missing before an `Opened`, whose `gap` says how many.
 
     `run`, `type`, `key`, `work` are copies of fields of the body, for the indexes; `body` is the event as a JSON
     object without the common fields; `payload` is the JSON text of an artifact or a reply ("" = none).

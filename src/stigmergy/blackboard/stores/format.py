@@ -14,18 +14,21 @@ from stigmergy.blackboard.errors import (
 )
 
 APPLICATION_ID = int.from_bytes(b"Stig")
-FORMAT = 2
-"""Since 2, appends are sealed."""
+FORMAT = 3
+"""Since 3, rows have check sums and digests, and appends are sealed (see `seals`); so they were in 2, which was never
+released, in another way."""
 
 _STRICT = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 _UNTIDY = ("SQLITE_READONLY_RECOVERY", "SQLITE_READONLY_CANTINIT", "SQLITE_READONLY_CANTLOCK")
 COLUMNS = "seq, tx, at, kind, cause, run, type, key, work, body, payload"
+PROVEN = f"{COLUMNS}, digest, crc"
 
 CREATE = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE event (
     seq INTEGER PRIMARY KEY, tx INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL, cause INTEGER NOT NULL,
-    run TEXT, type TEXT, key TEXT, work TEXT, body TEXT NOT NULL, payload TEXT NOT NULL, seal BLOB
+    run TEXT, type TEXT, key TEXT, work TEXT, body TEXT NOT NULL, payload TEXT NOT NULL, seal BLOB,
+    digest TEXT NOT NULL DEFAULT '', crc INTEGER NOT NULL DEFAULT 0
 ){_STRICT};
 CREATE INDEX event_type ON event (type) WHERE kind = 'Published';
 CREATE INDEX event_run ON event (run) WHERE kind = 'Published';
@@ -83,19 +86,20 @@ def _size(file: str) -> int:
 
 
 def is_sealed(version: int) -> bool:
-    """Whether the appends of a file of that format are sealed."""
-    return version >= 2
+    """Whether the rows of a file of that format have check sums, and its appends seals."""
+    return version >= FORMAT
 
 
-def add_seal(seal: bytes) -> str:
-    """What makes a board of format 1 one of 2: everything that it has is one append, with this seal."""
-    return f"""
-    BEGIN IMMEDIATE;
-    ALTER TABLE event ADD COLUMN seal BLOB;
-    UPDATE event SET seal = x'{seal.hex()}' WHERE seq = (SELECT max(seq) FROM event);
-    PRAGMA user_version = 2;
-    COMMIT;
-    """  # noqa: S608  a number
+BEGIN_SEALING = (
+    "BEGIN IMMEDIATE",
+    "ALTER TABLE event ADD COLUMN digest TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE event ADD COLUMN crc INTEGER NOT NULL DEFAULT 0",
+)
+ADD_SEAL = "ALTER TABLE event ADD COLUMN seal BLOB"
+"""What format 1 lacks, too."""
+PROVE = "UPDATE event SET digest = ?, crc = ?, seal = ? WHERE seq = ?"
+END_SEALING = ("DELETE FROM snapshot", f"PRAGMA user_version = {FORMAT}", "COMMIT")
+"""What makes a board of an earlier format one of this: one transaction, in which each row gets its proofs."""
 
 
 def is_board(path: Path, application_id: int, version: int, pages: int) -> bool:
@@ -114,6 +118,11 @@ def is_board(path: Path, application_id: int, version: int, pages: int) -> bool:
     return True
 
 
+def saving(path: Path) -> str:
+    """How to save what is intact of a damaged file."""
+    return f"save what is intact: stigmergy verify {path} --recover NEW.db"
+
+
 def explain(error: sqlite3.Error, path: Path) -> StoreError:
     """The same error in this library's words; SQLite's own name of it is kept in the message."""
     name = getattr(error, "sqlite_errorname", None) or type(error).__name__
@@ -128,6 +137,8 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         )
     if name.startswith("SQLITE_READONLY"):
         return StoreReadOnly(f'{path} cannot be written. Use read("{path}"), or change its permissions. {why}')
+    if str(error).startswith("Could not decode"):
+        return StoreDamaged(f"{path} is damaged: there is text that is none. Restore a copy, or {saving(path)}.")
     if name == "SQLITE_ERROR" and str(error).startswith("no such"):
         return StoreDamaged(f"{path} lacks a part of what a board is. Restore a copy. {why}")
     if name == "SQLITE_FULL":

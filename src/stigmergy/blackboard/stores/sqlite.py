@@ -4,10 +4,10 @@ import asyncio
 import os
 import sqlite3
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
-from itertools import chain, repeat
+from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
 from threading import Thread
@@ -21,10 +21,13 @@ from pydantic_core import to_json
 from stigmergy.blackboard.errors import StoreError
 from stigmergy.blackboard.stores.base import Row, Snapshot
 from stigmergy.blackboard.stores.format import (
-    COLUMNS,
+    ADD_SEAL,
+    BEGIN_SEALING,
     CREATE,
+    END_SEALING,
     INSPECT,
-    add_seal,
+    PROVE,
+    PROVEN,
     check_file,
     explain,
     is_board,
@@ -32,7 +35,7 @@ from stigmergy.blackboard.stores.format import (
     real_file,
 )
 from stigmergy.blackboard.stores.lock import FileLock
-from stigmergy.blackboard.stores.seals import Sealing, seal_of, sealed_text
+from stigmergy.blackboard.stores.seals import Sealing, digest_of, proof_of_snapshot, seal_of, sum_of, with_proofs
 from stigmergy.blackboard.stores.sqlite_reader import LAST_SEAL, SQLiteReader
 
 __all__ = ["Durability", "SQLiteReader", "SQLiteStore", "owner_in_this_process"]
@@ -41,7 +44,8 @@ Durability = Literal["full", "fast"]
 
 _SNAPSHOTS = 4
 _SYNCHRONOUS = {"full": "FULL", "fast": "NORMAL"}
-_WIDTH = len(Row._fields)
+_WIDTH = len(Row._fields) + 2
+"""Values of a row, with its digest and its check sum."""
 _MOST = 1024 if sqlite3.sqlite_version_info >= (3, 32) else 64
 """Rows in one statement; older versions take no more than 999 values."""
 _SIZES = sorted({size for n in range(11) for size in (2**n, 3 * 2**n // 2) if size <= _MOST})
@@ -49,7 +53,7 @@ _SIZES = sorted({size for n in range(11) for size in (2**n, 3 * 2**n // 2) if si
 _VALUES = ", ".join(f"json_extract(value, '$[{i}]') AS column{i + 1}" for i in range(_WIDTH))
 _SEALED = "SELECT *, CASE column1 WHEN ? THEN ? END FROM"
 """Parameters: the last position, and the seal of all rows, which goes with it."""
-_APPEND_MANY = f"INSERT INTO event ({COLUMNS}, seal) {_SEALED} (SELECT {_VALUES} FROM json_each(?))"  # noqa: S608
+_APPEND_MANY = f"INSERT INTO event ({PROVEN}, seal) {_SEALED} (SELECT {_VALUES} FROM json_each(?))"  # noqa: S608
 """For more rows than a statement can name; it takes twice as long per row."""
 _time = itemgetter(2)
 
@@ -59,7 +63,7 @@ def _append(size: int) -> str:
     """One statement for many rows: it commits or fails as a whole, runs without the interpreter lock, and a cancelled
     caller cannot leave a transaction open. Bodies and payloads are strings, so they come back byte for byte."""
     rows = ", ".join([f"({', '.join('?' * _WIDTH)})"] * size)
-    return f"INSERT INTO event ({COLUMNS}, seal) {_SEALED} (VALUES {rows}) WHERE column1 IS NOT NULL"
+    return f"INSERT INTO event ({PROVEN}, seal) {_SEALED} (VALUES {rows}) WHERE column1 IS NOT NULL"
 
 
 class SQLiteStore:
@@ -120,10 +124,12 @@ class SQLiteStore:
         if not is_board(self.path, *found):
             await self._connection.executescript(CREATE)
         elif not is_sealed(found[1]):
-            sealing = Sealing(b"")
-            for row in self._reader.events():
-                sealing.add(row)
-            await self._connection.executescript(add_seal(sealing.seal()))
+            for sql in (*BEGIN_SEALING, *((ADD_SEAL,) if found[1] == 1 else ())):
+                await self._run(sql)
+            await self._connection.executemany(PROVE, _proofs(self._reader))
+            for sql in END_SEALING:
+                await self._run(sql)
+            self._reader.close()  # it may have read the file as it was
         [(mode,)] = await self._run("PRAGMA journal_mode = WAL")
         if mode != "wal":
             raise StoreError(f"{self.path}: this file system cannot hold a write-ahead log. Put it on a local disk.")
@@ -142,23 +148,23 @@ class SQLiteStore:
             return
         if set(map(type, map(_time, rows))) != {float}:  # a clock that gives whole seconds
             rows = [row._replace(at=float(row.at)) for row in rows]
-        text = sealed_text(chain.from_iterable(rows))
-        if text.count("\0") != len(rows) * _WIDTH - 1:
-            _refuse_nul(self.path, rows)
-        before, self._seal = self._seal, None
         try:
-            data = text.encode()
-            seal = seal_of(self._reader.seal() if before is None else before, data)
-            if len(rows) > _MOST:
-                await self._execute(_APPEND_MANY, (rows[-1].seq, seal, to_json(rows).decode()))
-            else:
-                size = _SIZES[bisect_left(_SIZES, len(rows))]
-                values = [*chain.from_iterable(rows), *repeat(None, (size - len(rows)) * _WIDTH)]
-                await self._execute(_append(size), [rows[-1].seq, seal, *values])
+            values, sealed = with_proofs(rows)
         except UnicodeEncodeError as error:
             raise StoreError(
                 f"{self.path}: event {rows[0].seq} or a later one has text that is not Unicode."
             ) from error
+        if sealed.count(b"\0") != len(rows) * len(Row._fields) - 1:
+            _refuse_nul(self.path, rows)
+        before, self._seal = self._seal, None
+        seal = seal_of(self._reader.seal() if before is None else before, sealed)
+        if len(rows) > _MOST:
+            many = [values[i : i + _WIDTH] for i in range(0, len(values), _WIDTH)]
+            await self._execute(_APPEND_MANY, (rows[-1].seq, seal, to_json(many).decode()))
+        else:
+            size = _SIZES[bisect_left(_SIZES, len(rows))]
+            spare = repeat(None, (size - len(rows)) * _WIDTH)
+            await self._execute(_append(size), [rows[-1].seq, seal, *values, *spare])
         self._seal = seal
         self._check_place()
 
@@ -194,7 +200,8 @@ class SQLiteStore:
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """Keep it; the oldest ones go."""
-        values = (snapshot.seq, snapshot.code, snapshot.state)
+        proof = proof_of_snapshot(snapshot.seq, snapshot.code, snapshot.state)
+        values = (snapshot.seq, snapshot.code, proof + snapshot.state)
         await self._execute("INSERT OR REPLACE INTO snapshot (seq, code, state) VALUES (?, ?, ?)", values)
         await self._execute(
             "DELETE FROM snapshot WHERE seq NOT IN (SELECT seq FROM snapshot ORDER BY seq DESC LIMIT ?)", (_SNAPSHOTS,)
@@ -243,6 +250,15 @@ class SQLiteStore:
             with CancelScope(shield=True):
                 await _settled(connection)
             raise
+
+
+def _proofs(reader: SQLiteReader) -> Iterator[tuple[str, int, bytes | None, int]]:
+    """Digest, check sum, seal and position of every row of a file that has none yet; all of it is one append."""
+    sealing, last = Sealing(b""), reader.last()
+    for row in reader.events():
+        digest = digest_of(row.payload)
+        sealing.add(row, digest)
+        yield digest, sum_of(row), sealing.seal() if row.seq == last else None, row.seq
 
 
 def owner_in_this_process(path: str | Path) -> SQLiteStore | None:

@@ -4,24 +4,22 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from stigmergy.blackboard.errors import NewerBoard, StoreDamaged, StoreError
-from stigmergy.blackboard.events import Published
 from stigmergy.blackboard.stores.base import Row
 from stigmergy.blackboard.stores.copies import new_file
-from stigmergy.blackboard.stores.format import COLUMNS, CREATE, explain, is_sealed, real_file
+from stigmergy.blackboard.stores.format import CREATE, PROVEN, explain, is_sealed, real_file
 from stigmergy.blackboard.stores.rows import decode
-from stigmergy.blackboard.stores.seals import Sealing
+from stigmergy.blackboard.stores.seals import Sealing, digest_of, sum_of
 from stigmergy.blackboard.stores.sqlite_reader import connect_to_read
 from stigmergy.blackboard.text import number
 
 _PAGE = 500
-_ROWS = f"SELECT {COLUMNS}, seal FROM event NOT INDEXED WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608  constants
-_INSERT = f"INSERT INTO event ({COLUMNS}, seal) VALUES ({', '.join('?' * (len(Row._fields) + 1))})"  # noqa: S608
+_ROWS = f"SELECT {PROVEN}, seal FROM event NOT INDEXED WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608  constants
+_INSERT = f"INSERT INTO event ({PROVEN}, seal) VALUES ({', '.join('?' * (len(Row._fields) + 3))})"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +90,8 @@ def verify(path: str | Path) -> Verified:
             raise StoreError(f"{path} is of a format without seals. Open it once with Blackboard, which seals it.")
         chain = _Chain()
         try:
-            for row, seal in _sealed_rows(connection):
-                chain.add(row, seal)
+            for row, proofs in _proven_rows(connection):
+                chain.add(row, *proofs)
             chain.end()
             if why := _loose(connection):
                 chain.damage = Damage(chain.last + 1, 0, why)
@@ -118,8 +116,8 @@ def recover(path: str | Path, to: str | Path) -> Verified:
     with new_file(to) as part, closing(_connect(path)) as source, closing(sqlite3.connect(part)) as target:
         try:
             target.executescript(CREATE)
-            for row, seal in _sealed_rows(source) if proven.last else ():
-                target.execute(_INSERT, (*row, seal))
+            for row, proofs in _proven_rows(source) if proven.last else ():
+                target.execute(_INSERT, (*row, *proofs))
                 if row.seq == proven.last:  # the next row may be one that cannot be read
                     break
             target.commit()
@@ -135,17 +133,18 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise explain(error, path) from error
 
 
-def _sealed_rows(connection: sqlite3.Connection) -> Iterator[tuple[Row, bytes | None]]:
-    """All rows with their seals, in short reads, so that an owner can tidy up; what comes before damage is given."""
+def _proven_rows(connection: sqlite3.Connection) -> Iterator[tuple[Row, tuple[str, int, bytes | None]]]:
+    """All rows with their digests, check sums and seals, in short reads, so that an owner can tidy up; what comes
+    before damage is given."""
     after, more = 0, True
     while more:
         more = False
-        for *values, seal in connection.execute(_ROWS, (after, _PAGE)):
+        for *values, digest, checked, seal in connection.execute(_ROWS, (after, _PAGE)):
             row = Row._make(values)
             if row.seq <= after:
                 raise sqlite3.DatabaseError("the order of the events is lost")
             after, more = row.seq, True
-            yield row, seal
+            yield row, (digest, checked, seal)
 
 
 def _loose(connection: sqlite3.Connection) -> str:
@@ -172,16 +171,16 @@ class _Chain:
         self._count = 0
         self._suspect: Damage | None = None
 
-    def add(self, row: Row, seal: bytes | None) -> None:
+    def add(self, row: Row, digest: str, checked: int, seal: bytes | None) -> None:
         """The next row; with a seal, the last one of an append."""
         self.pending = self.pending or row.seq
         self._count += 1
-        self._sealing.add(row)
-        if self._suspect is None and (why := _unreadable(row)):
+        self._sealing.add(row, digest)
+        if self._suspect is None and (why := _wrong(row, digest, checked)):
             self._suspect = Damage(row.seq, row.seq, why)
         if seal is None:
             return
-        if self._sealing.seal() != seal:
+        if self._suspect is not None or self._sealing.seal() != seal:
             self._break(row.seq, "it is not what was written")
         self.events += self._count
         self.seal, self.last, self.closed = seal, row.seq, row.kind == "Closed" and not row.cause
@@ -197,17 +196,20 @@ class _Chain:
         raise _Broken
 
 
-def _unreadable(row: Row) -> str:
+def _wrong(row: Row, digest: str, checked: int) -> str:
     """What is wrong with a row that no seal can tell: which one of an append it is."""
     if not all(isinstance(text, str) for text in (row.body, row.payload)):
         return f"event {row.seq} has no text where text was written"
+    if digest_of(row.payload) != digest:
+        return f"the payload of {_name(row)} is not what was written"
     try:
-        event = decode(row)
+        decode(row)
     except NewerBoard:
-        return ""
+        pass
     except StoreDamaged as error:
         return str(error).partition(". ")[0]
-    digest = event.digest if isinstance(event, Published) else ""
-    if digest and digest != blake2b(row.payload.encode(), digest_size=12).hexdigest():
-        return f"the payload of {row.type}@{row.seq} is not what was published"
-    return ""
+    return "" if sum_of(row) == checked else f"{_name(row)} is not what was written"
+
+
+def _name(row: Row) -> str:
+    return f"{row.type}@{row.seq}" if row.kind == "Published" else f"event {row.seq} ({row.kind})"
