@@ -156,7 +156,7 @@ class StoreFull(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """The file is damaged."""
+    """The file is damaged: something that was read is not what was written."""
 
 
 class NewerBoard(StoreError):
