@@ -36,11 +36,10 @@ Apply = Callable[[pytest.MonkeyPatch], None]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """Something wrong: `name` says what, `apply` makes it so; from the seed `first` on it is soon noticed."""
+    """Something wrong: `name` says what, `apply` makes it so."""
 
     name: str
     apply: Apply
-    first: int = 0
 
 
 def rewrite(owner: type, method: str, old: str, new: str) -> Apply:
@@ -184,7 +183,7 @@ INTERLEAVINGS = (
     Mutant("watchers see what is not durable", rewrite(
         Blackboard, "watch", "owner.reader.events(after, owner.writer.durable)", "owner.reader.events(after)")),
     Mutant("rest is announced while a retry starts", rewrite(
-        Owner, "_until_quiet", "if self._at_rest() or self._stopping:", "if True:"), 4657),
+        Owner, "_until_quiet", "if self._at_rest() or self._stopping:", "if True:")),
     Mutant("a run ends though somebody published in its last moment", rewrite(
         Owner, "run", "if not self.bodies.count and len(self.decider.state.activations) == rest:", "if rest >= 0:")),
     Mutant("an attempt that is stopped before it begins loses its place", rewrite(
@@ -192,10 +191,10 @@ INTERLEAVINGS = (
     Mutant("a body that is stopped loses its place", rewrite(
         Bodies, "ended", "elif fence in self.given_up:", "elif False:")),
     Mutant("who is cancelled while closing leaves the board half open", rewrite(
-        OpenBoard, "close", "await through(closing)", "await closing"), 39),
+        OpenBoard, "close", "await through(closing)", "await closing")),
     Mutant("a watch ends before the last event", rewrite(
         Blackboard, "watch", "self._left", "self._closed")),
     Mutant("nobody wakes those who wait when the loop ends under the writer", rewrite(
-        Writer, "_go_on", "self._start()", "pass"), 136),
+        Writer, "_go_on", "self._start()", "pass")),
 )  # fmt: skip
 """What random schedules must notice."""

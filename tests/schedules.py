@@ -12,7 +12,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 from stigmergy import Blackboard, Context, Retry, Roster
@@ -73,6 +73,23 @@ class Disk(MemoryStore):
         return other
 
 
+class Instant(MemoryStore):
+    """The store in memory, which has what was decided at once."""
+
+    appends = fails_at = 0
+
+    @property
+    def kept(self) -> int:
+        """Everything is."""
+        return self.reader().last()
+
+    def copy(self) -> "Instant":
+        """Another one that holds what this one holds."""
+        other = Instant()
+        other.append_now(list(self.reader().events()))
+        return other
+
+
 class LoopClock:
     """Log time is the time of the loop."""
 
@@ -103,7 +120,7 @@ class World:
     """
 
     random: Random
-    disk: Disk
+    disk: Disk | Instant
     calm: bool = False
     running: int = 0
     numbers: int = 0
@@ -173,6 +190,15 @@ class World:
         return n
 
 
+class Here:
+    """A world that is another one in each history, so that agents are defined once."""
+
+    world: World
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.world, name)
+
+
 def agents(world: World) -> Roster:
     """One agent for each thing that a body can do."""
     retry, soon = Retry(attempts=3, backoff=1.0), Retry(attempts=3, backoff=0.02)
@@ -220,15 +246,22 @@ def agents(world: World) -> Roster:
 
 
 class People:
-    """Several who use one board at once, each with a will of its own."""
+    """Several who use one board at once, each with a will of its own.
 
-    def __init__(self, world: World, board: Blackboard) -> None:
+    Args:
+        people, verbs: how many there may be, and how much each may do.
+    """
+
+    def __init__(
+        self, world: World, board: Blackboard, people: Sequence[int] = (1, 2, 4), verbs: Sequence[int] = (1, 3, 8)
+    ) -> None:
         self.world, self.random = world, world.random
         self.board = board
+        self.people, self.verbs = people, verbs
 
     async def live(self) -> None:
         """One life of the board."""
-        people = [asyncio.create_task(self.person()) for _ in range(self.random.choice((1, 2, 4)))]
+        people = [asyncio.create_task(self.person()) for _ in range(self.random.choice(self.people))]
         people.append(asyncio.create_task(self.watch()))
         await asyncio.gather(*people[:-1])
         await self.close()
@@ -238,7 +271,7 @@ class People:
         """Do this and that; what is under way may be cancelled at any moment."""
         verbs = (self.publish, self.publish, self.publish_many, self.run, self.run, self.run_until, self.cancel,
                  self.pause, self.resume, self.retry, self.answer)  # fmt: skip
-        for _ in range(self.random.choice((1, 3, 8))):
+        for _ in range(self.random.choice(self.verbs)):
             await pause(self.random)
             verb = self.random.choice(verbs) if self.random.random() > 0.02 else self.close
             doing = asyncio.create_task(self.attempt(verb))
@@ -384,9 +417,13 @@ class People:
 # -- histories ---------------------------------------------------------------------------------------------------------
 
 
-async def calm(world: World) -> None:
+TAKERS = {"A": ("copy", "pay"), "B": ("nap", "spread"), "C": ("inquire",)}
+"""Who takes every artifact of a type."""
+
+
+async def calm(world: World, roster: Roster) -> None:
     """Let everything come to its end, and see that it does."""
-    async with Blackboard(world.disk, roster=agents(world), clock=LoopClock()) as board:
+    async with Blackboard(world.disk, roster=roster, clock=LoopClock()) as board:
         for _ in range(100):
             await board.resume()
             report = await board.run_until_idle(horizon=None)
@@ -412,6 +449,7 @@ def check(world: World, log: list[ev.Event]) -> None:
     activated = [e for e in log if isinstance(e, ev.Activated)]
     assert ends == Counter(e.seq for e in activated), "not every activation ended exactly once"
     takers = Counter((e.agent, i) for e in activated if not e.redriven for i in e.inputs)
+    there = {e.name for e in log if isinstance(e, ev.Enrolled)}
     outputs = Counter((e.tx, e.cause) for e in log if isinstance(e, ev.Published))
     left, running = 0, set[int]()
     for e in log:
@@ -424,7 +462,7 @@ def check(world: World, log: list[ev.Event]) -> None:
             assert not running, f"rest was announced ({e.reason}) while bodies ran"
             assert not left or e.reason != "idle", "rest was announced while work was open"
         if isinstance(e, ev.Published):
-            for agent in {"A": ("copy", "pay"), "B": ("nap", "spread"), "C": ("inquire",)}.get(e.type, ()):
+            for agent in there.intersection(TAKERS.get(e.type, ())):
                 assert takers[agent, e.seq] == 1, f"{agent} was offered {e.type}@{e.seq} {takers[agent, e.seq]} times"
         if isinstance(e, ev.Completed):
             assert outputs[e.tx, e.cause] == e.outputs, "outputs are not with their completion"
@@ -440,11 +478,24 @@ def history(seed: int) -> World:
     Raises:
         ScheduleFailed: something does not hold.
     """
+    return _told("history", _history, seed)
+
+
+def brief(seed: int) -> World:
+    """The history of one or two people who do one or two things each, with few agents, on either store; then calm.
+
+    Raises:
+        ScheduleFailed: something does not hold.
+    """
+    return _told("brief", _brief, seed)
+
+
+def _told(name: str, tell: Callable[[Random], World], seed: int) -> World:
     try:
         with patch.object(writer, "STARVING", PATIENCE):  # there is no other thread to make way for
-            return _history(Random(seed))
+            return tell(Random(seed))
     except Exception as error:
-        again = f'python -c "from tests.schedules import history; history({seed})"'
+        again = f'python -c "from tests.schedules import {name}; {name}({seed})"'
         raise ScheduleFailed(f"{type(error).__name__}: {error}\n{again}") from error
 
 
@@ -465,6 +516,39 @@ def _history(random: Random) -> World:
         assert not world.wrong, world.wrong
         world.disk.fails_at = 0
     world.calm = True
-    run_seeded(calm(world), SeededLoop(random, wild, passed))
+    run_seeded(calm(world, agents(world)), SeededLoop(random, wild, passed))
+    assert not world.wrong, world.wrong
+    return world
+
+
+def some(*names: str) -> Roster:
+    """A roster of these agents."""
+    team = Roster(concurrency=CONCURRENCY)
+    for agent in ALL.agents:
+        if agent.name in names:
+            team._register(agent)
+    return team
+
+
+HERE = Here()
+ALL = agents(cast("World", HERE))
+TEAMS = [some(*names) for names in (("copy",), ("pay",), ("copy", "pay"), ("copy", "spread"), ("pay", "copy", "pair"))]
+
+
+def _brief(random: Random) -> World:
+    disk = Disk(random) if random.random() < 0.7 else Instant()
+    team, wild = random.choice(TEAMS), random.choice((0.05, 0.3, 1.0))
+    world = HERE.world = World(random, disk)
+    if isinstance(disk, Disk) and random.random() < 0.2:
+        disk.fails_at = random.randrange(1, 8)
+    loop = SeededLoop(random, wild)
+    people = People(world, Blackboard(disk, roster=team, clock=LoopClock()), (1, 2, 2), (1, 2))
+    dying: list[World] = []
+    stops_at = random.randrange(1, 100) if random.random() < 0.2 else 0
+    run_seeded(people.live(), loop, stops_at, partial(_die, world, dying))
+    world = HERE.world = dying[0] if dying else world
+    assert not world.wrong, world.wrong
+    world.disk.fails_at, world.calm = 0, True
+    run_seeded(calm(world, team), SeededLoop(random, wild, loop.passed))
     assert not world.wrong, world.wrong
     return world
