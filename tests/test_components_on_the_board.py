@@ -296,7 +296,7 @@ async def test_a_component_may_cancel_the_very_activation_that_made_it_do_so(new
     went_on: list[str] = []
 
     @board.agent
-    async def hasty(a: A, ctx: Context) -> C:
+    async def hasty(a: A, ctx: Context) -> B | C:
         await ctx.publish(B())
         await ctx.sleep("rest", 5)
         went_on.append("hasty")

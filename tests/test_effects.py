@@ -61,7 +61,7 @@ async def error_in_body(board: Blackboard, body: Callable[[Context], Any]) -> Ba
             raised.append(error)
             raise
 
-    board.agent("attempt").consumes(A).body(attempt)
+    board.agent("attempt").consumes(A).publishes(B).body(attempt)
     await board.publish(A())
     await board.run_until_idle()
     [error] = raised
@@ -398,7 +398,7 @@ async def test_what_a_body_publishes_at_once_is_worked_on_while_it_runs_and_is_l
     seen = asyncio.Event()
 
     @board.agent
-    async def first(a: A, ctx: Context) -> C:
+    async def first(a: A, ctx: Context) -> B | C:
         id_ = await ctx.publish(B(n=a.n), tags=["early"])
         await seen.wait()
         return C(n=id_)
@@ -421,7 +421,7 @@ async def test_a_retry_does_not_publish_again_what_was_published_at_once(new_boa
     ids: list[list[int]] = []
 
     @board.agent(retry=Retry(attempts=3))
-    async def work(a: A, ctx: Context) -> C:
+    async def work(a: A, ctx: Context) -> B | C:
         ids.append([await ctx.publish(B(n=1)), await ctx.publish(B(n=2)), await ctx.publish(B(n=3), key="third")])
         if ctx.attempt < 3:
             raise OSError

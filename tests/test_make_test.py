@@ -94,7 +94,7 @@ async def find(amount: int) -> Address:
 
 
 @roster.agent(retry=Retry(attempts=2, backoff=1))
-async def sell(order: Artifact[Order], ctx: Context) -> list[Receipt]:
+async def sell(order: Artifact[Order], ctx: Context) -> list[Receipt | Parcel]:
     amount = order.payload.n
     if amount == 2 and ctx.attempt == 1:
         raise ValueError("not yet")

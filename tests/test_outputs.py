@@ -198,7 +198,7 @@ async def test_another_number_than_the_fixed_fan_out_publishes_nothing_and_names
     await board.publish(A(n=given))
     kind, message = dead_letter(await board.run_until_idle())
     assert kind == "WrongFanOut"
-    assert message == f"'spread' returned {given} B, but its fan_out is 3."
+    assert message == f"'spread' made {given} B, but its fan_out is 3."
     assert board.artifacts(B).total == 0
 
 
@@ -210,7 +210,7 @@ async def test_a_fan_out_range_is_kept_at_both_ends(new_board: Boards, given: in
     report = await board.run_until_idle()
     assert board.artifacts(B).total == (given if fits else 0)
     if not fits:
-        assert dead_letter(report) == ("WrongFanOut", f"'spread' returned {given} B, but its fan_out is 1 to 4.")
+        assert dead_letter(report) == ("WrongFanOut", f"'spread' made {given} B, but its fan_out is 1 to 4.")
 
 
 async def test_outputs_that_do_not_pass_their_filter_are_left_out(new_board: Boards) -> None:
@@ -261,6 +261,87 @@ async def test_declared_visibility_goes_with_every_output(new_board: Boards) -> 
     await board.publish(A())
     await board.run_until_idle()
     assert seen == ["friend"]
+
+
+# -- before the end ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.req("S3.20")
+async def test_what_is_published_at_once_is_declared_as_well(new_board: Boards) -> None:
+    board = new_board()
+
+    @board.agent
+    async def smuggler(a: A, ctx: Context) -> B | None:
+        await ctx.publish(C(n=2))
+        return B(n=1)
+
+    await board.publish(A())
+    kind, message = dead_letter(await board.run_until_idle())
+    assert kind == "UndeclaredOutput"
+    assert "'smuggler' gave ctx.publish C but publishes B." in message
+    assert board.artifacts().total == 1
+
+
+async def test_what_is_published_at_once_is_hidden_tagged_and_filtered_as_declared(new_board: Boards) -> None:
+    board = new_board()
+    seen: list[tuple[str, int, tuple[str, ...]]] = []
+    ids: list[int] = []
+
+    async def tell(a: A, ctx: Context) -> None:
+        ids.extend([await ctx.publish(B(n=0)), await ctx.publish(B(n=1), tags="mine")])
+        await ctx.publish(C(n=2))
+
+    async def friend(b: Artifact[B]) -> None:
+        seen.append(("friend", b.payload.n, b.tags))
+
+    async def stranger(x: B | C) -> None:
+        seen.append(("stranger", x.n, ()))
+
+    async def reviewer(c: C) -> None:
+        seen.append(("reviewer", c.n, ()))
+
+    teller = board.agent("teller").consumes(A)
+    hidden = teller.publishes(B, visibility=private("friend"), tags=["ours"], where=lambda b: b.n > 0)
+    hidden.publishes(C, review_by="reviewer").body(tell)
+    for body in (friend, stranger, reviewer):
+        board.agent(body)
+    await board.publish(A())
+    assert (await board.run_until_idle()).dead == 0
+    assert sorted(seen) == [("friend", 1, ("ours", "mine")), ("reviewer", 2, ())]
+    assert ids == [0, board.artifacts(B)[0].id]
+
+
+@pytest.mark.parametrize(("at_once", "returned", "fits"), [(1, 2, True), (3, 0, True), (1, 1, False), (2, 2, False)])
+async def test_a_fan_out_counts_what_is_published_at_once(
+    new_board: Boards, at_once: int, returned: int, fits: bool
+) -> None:
+    board = new_board()
+
+    async def publish(a: A, ctx: Context) -> list[B]:
+        for n in range(at_once):
+            await ctx.publish(B(n=n))
+        return [B(n=n) for n in range(returned)]
+
+    board.agent("spread").consumes(A).publishes(B, fan_out=3).body(publish)
+    await board.publish(A())
+    report = await board.run_until_idle()
+    assert report.ok == fits
+    assert board.artifacts(B).total == (3 if fits else at_once)
+    if not fits:
+        assert dead_letter(report)[1] == f"'spread' made {at_once + returned} B, but its fan_out is 3."
+
+
+async def test_more_at_once_than_the_fan_out_is_refused_at_once(new_board: Boards) -> None:
+    board = new_board()
+
+    async def publish(a: A, ctx: Context) -> None:
+        for n in range(4):
+            await ctx.publish(B(n=n))
+
+    board.agent("spread").consumes(A).publishes(B, fan_out=(0, 2)).body(publish)
+    await board.publish(A())
+    assert dead_letter(await board.run_until_idle())[1] == "'spread' made 3 B, but its fan_out is 0 to 2."
+    assert numbers(board, B) == [0, 1]
 
 
 # -- nobody's to change ------------------------------------------------------------------------------------------------

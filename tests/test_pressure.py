@@ -92,12 +92,12 @@ async def test_a_storm_from_inside_a_body_ends_at_the_limit_of_its_fan_out(new_b
     board = new_board(concurrency=4, limits=Limits(fan_out=50), clock=VirtualClock())
     ran = 0
 
-    @board.agent(retry=Retry(attempts=2))
+    @board.agent("storm").limits(retry=Retry(attempts=2)).consumes(A).publishes(B).body
     async def storm(a: A, ctx: Context) -> None:
         for n in range(1_000):
             await ctx.publish(B(n=n))
 
-    @board.agent
+    @board.agent("at_once").consumes(C).publishes(B).body
     async def at_once(c: C, ctx: Context) -> None:
         await asyncio.gather(*(ctx.publish(B(n=n)) for n in range(1_000)))
 

@@ -100,7 +100,7 @@ def busy_team() -> Roster:
     roster = Roster(components=[Progress(), Scout(), Costs()])
 
     @roster.agent(retry=Retry(attempts=3, backoff=1.0))
-    async def single(a: A, ctx: Context) -> B:
+    async def single(a: A, ctx: Context) -> B | C:
         if a.n == 2 and ctx.attempt < 3:
             raise ValueError("twice")
         if a.n == 4:

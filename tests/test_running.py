@@ -277,7 +277,7 @@ async def test_run_until_says_why_it_ended_without_the_goal(new_board: Boards) -
 async def test_run_until_stops_at_what_a_body_publishes_at_once(new_board: Boards) -> None:
     board = new_board()
 
-    @board.agent
+    @board.agent("never_ends").consumes(A).publishes(B).body
     async def never_ends(a: A, ctx: Context) -> None:
         await ctx.publish(B(n=a.n))
         await asyncio.Event().wait()

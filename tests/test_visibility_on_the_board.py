@@ -286,7 +286,7 @@ async def test_the_context_is_as_of_the_claim(new_board: Boards) -> None:
     board = new_board(context=Later())
     seen: list[list[str]] = []
 
-    @board.agent
+    @board.agent("late").consumes(A).publishes(B).body
     async def late(a: A, ctx: Context) -> None:
         await ctx.publish(B())
         seen.append([x.type_name for x in ctx._request.recent()])

@@ -97,7 +97,7 @@ def number(n: int) -> str:
 
 
 @roster.agent(retry=Retry(attempts=3, backoff=2.0))
-async def bill(order: Order, ctx: Context) -> Bill | None:
+async def bill(order: Order, ctx: Context) -> Bill | Draft | None:
     """Effects, retries, sleeps, costs, publishing on the way, a dead letter."""
     if order.n == 2 and ctx.attempt < 3:
         raise ValueError("not yet")

@@ -1,15 +1,15 @@
 """How a body waits for a person: the question and its answer are artifacts, and between them there is no body."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-from stigmergy.blackboard.core.decision import Draft
+from stigmergy.blackboard.core.drafting import draft_of
 from stigmergy.blackboard.errors import CallChanged, CallRefused, DefinitionError, NotAnswered
 from stigmergy.blackboard.events import Published
+from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.question import DEADLINE, HumanAnswer, HumanQuestion, answer_key
 from stigmergy.blackboard.shell.job import Job, Suspended
@@ -21,7 +21,6 @@ class Asking:
     """One question of one body; see `Context.ask`."""
 
     job: Job
-    drafting: Callable[..., Draft]
     key: str
     what: str
     answer: Any
@@ -97,7 +96,7 @@ class Asking:
             answer = self._published(answer_key(known.seq))
             if answer is not None or id == job.id:
                 return known.seq, HumanAnswer.model_validate_json(answer.payload) if answer is not None else None
-        [asked] = await desk.publish_from(job, [self.drafting(question, key=f"{job.id}/ask/{self.key}/{turn}")])
+        [asked] = await desk.publish_from(job, [draft_of(TypeTable(), question, key=f"{job.id}/ask/{self.key}/{turn}")])
         return asked, None
 
     def _published(self, key: str) -> Published | None:

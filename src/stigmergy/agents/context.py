@@ -13,6 +13,7 @@ from pydantic import BaseModel, JsonValue, PydanticSchemaGenerationError, TypeAd
 from pydantic_core import PydanticSerializationError, to_json
 
 from stigmergy.agents.asking import Asking
+from stigmergy.agents.outputs import check_fan_out
 from stigmergy.agents.request import Request
 from stigmergy.agents.signature import ContextMark
 from stigmergy.agents.threads import in_thread
@@ -33,7 +34,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 I = TypeVar("I", bound=BaseModel)  # noqa: E741  the instructions' type
 
-Drafting = Callable[..., Draft]
+Drafting = Callable[..., Draft | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Context(ContextMark):
         instructions: what the context provider wants the agent to know, the most important first.
         tools: names of the tools that its model may call now; None = all it has.
         attempt: 1 for the first attempt.
+        counts: how many of each type this attempt has published so far.
         feedback: why the outputs of the last attempt were refused; "" if they were not.
     """
 
@@ -79,6 +81,7 @@ class Context(ContextMark):
         self._threaded = threaded
         self._used: set[str] = set()
         self._published = 0
+        self.counts: dict[str, int] = {}
         self.artifacts: tuple[Artifact[Any], ...] = tuple(inputs)
         self.agent_name = job.agent.name
         self.description = job.agent.description
@@ -273,7 +276,7 @@ class Context(ContextMark):
         """
         limit = None if within is None else in_seconds(within, "ctx.ask(within=)")
         self._announce(key, (), {})
-        return await Asking(self._job, self._drafting, key, what, answer, limit, default).wait()
+        return await Asking(self._job, key, what, answer, limit, default).wait()
 
     async def charge(self, key: str, *, cost: Decimal | str = "0", tokens: int = 0) -> None:
         """Book what an effect cost, once, however often the body is tried: for limits, costs and the report.
@@ -303,17 +306,27 @@ class Context(ContextMark):
     async def publish(self, payload: BaseModel, /, *, key: str | None = None, tags: Sequence[str] = ()) -> int:
         """Publish at once, before the body ends; its id. A retry of the body does not publish it again.
 
+        It must be declared as what is returned must be, and gets the same visibility, tags and reviewer; what does
+        not pass the `where=` of its output is left out, and its id is 0.
+
         Args:
             key: what makes it the same artifact in the next attempt; by default its ordinal in this body.
 
         Raises:
-            WrongFanOut: this attempt has published as much as `Limits(fan_out=)` allows.
+            UndeclaredOutput: the agent does not publish this type.
+            WrongFanOut: this attempt has published as much as its output's `fan_out=` or `Limits(fan_out=)` allows.
         """
         if self._threaded:
             raise UseContext(f"{self.agent_name!r} is a plain function in a thread; return what it publishes.")
         self._published += 1
         own = f"{self._job.id}/{key if key is not None else self._published}"
         draft = self._drafting(payload, key=own, tags=tags)
+        if draft is None:
+            return 0
+        self.counts[draft.type] = self.counts.get(draft.type, 0) + 1
+        output = self._job.agent.output(draft.type)
+        if output is not None:
+            check_fan_out(self._job.agent, output, self.counts[draft.type], so_far=True)
         ids = await self._job.desk.publish_from(self._job, [draft])
         if ids:
             return ids[0]

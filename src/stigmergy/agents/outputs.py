@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from stigmergy.agents.subscribe import names
 from stigmergy.blackboard.core.visibility import Named
 from stigmergy.blackboard.core.where import Filter, parse_where, written_at
-from stigmergy.blackboard.definitions import Output
-from stigmergy.blackboard.errors import DefinitionError
+from stigmergy.blackboard.definitions import AgentSpec, Output
+from stigmergy.blackboard.errors import DefinitionError, UndeclaredOutput, WrongFanOut
 from stigmergy.blackboard.events import Visibility
 from stigmergy.blackboard.payloads.types import type_of
 
@@ -78,6 +78,35 @@ def output(
         filtered,
         _name(review_by),
     )
+
+
+def declared(spec: AgentSpec, payload: BaseModel, did: str = "returned") -> Output:
+    """How the agent declares what is to be published.
+
+    Raises:
+        UndeclaredOutput: not at all.
+        BadType: it is no artifact.
+    """
+    name = type_of(type(payload)).name
+    output = spec.output(name)
+    if output is None:
+        others = " | ".join(o.type_name for o in spec.outputs) or "nothing"
+        raise UndeclaredOutput(
+            f"{spec.name!r} {did} {name} but publishes {others}. Add it to .publishes() or to the annotation."
+        )
+    return output
+
+
+def check_fan_out(spec: AgentSpec, output: Output, made: int, *, so_far: bool = False) -> None:
+    """Check how many of this type an activation makes, or has made so far.
+
+    Raises:
+        WrongFanOut: it is another number than declared.
+    """
+    least, most = output.fan_out or (0, made)
+    if made > most or (made < least and not so_far):
+        wanted = str(least) if least == most else f"{least} to {most}"
+        raise WrongFanOut(f"{spec.name!r} made {made} {output.type_name}, but its fan_out is {wanted}.")
 
 
 def _name(reviewer: str | Named) -> str:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,6 +12,7 @@ from stigmergy.agents.agent import Agent, FunctionAgent
 from stigmergy.agents.apart import Call, Processes
 from stigmergy.agents.call import brings
 from stigmergy.agents.context import Context
+from stigmergy.agents.outputs import check_fan_out, declared
 from stigmergy.agents.request import Request, envelope
 from stigmergy.agents.threads import enter_body, in_thread
 from stigmergy.blackboard.artifact import Artifact
@@ -20,9 +22,8 @@ from stigmergy.blackboard.core.drafting import draft_of
 from stigmergy.blackboard.core.visibility import visible
 from stigmergy.blackboard.core.where import matches
 from stigmergy.blackboard.definitions import AgentSpec, Output, Subscription
-from stigmergy.blackboard.errors import BadSignature, NoBody, UndeclaredOutput, WrongFanOut
+from stigmergy.blackboard.errors import BadSignature, NoBody, UndeclaredOutput
 from stigmergy.blackboard.payloads.table import TypeTable
-from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.shell.job import Job
 
 
@@ -88,8 +89,11 @@ class BodyWorker:
             decode, events = self._types.decode, [job.desk.published(id) for id in job.inputs]
             if tuple([event.type for event in events]) in plan.arrives:
                 payloads = [decode(event.type, event.version, event.payload) for event in events]
-                return self._drafts(plan, await plan.function(*payloads))
-        return self._drafts(plan, await self._run(plan, job))
+                return self._drafts(plan, await plan.function(*payloads), {})
+        if any(parameter.kind != "context" for parameter in plan.agent.means.call.parameters):
+            _check_inputs(job)
+        context = await self.context(job)
+        return self._drafts(plan, await self._run(plan, job, context), context.counts)
 
     async def context(self, job: Job) -> Context:
         """What the body of a job may know and do."""
@@ -97,14 +101,12 @@ class BodyWorker:
         inputs = [self._input(job, id) for id in job.inputs]
         request = Request(job, self._types, inputs, job.agent.phase)
         briefing = await self._brief(plan.provider, request, job) if plan.provider is not None else None
-        return Context(job, inputs, request, briefing, self._draft, threaded=not plan.agent.means.is_async)
+        draft = partial(self._draft, plan)
+        return Context(job, inputs, request, briefing, draft, threaded=not plan.agent.means.is_async)
 
-    async def _run(self, plan: _Plan, job: Job) -> object:
+    async def _run(self, plan: _Plan, job: Job, context: Context) -> object:
         means = plan.agent.means
         threaded = not means.is_async
-        if any(p.kind != "context" for p in means.call.parameters):
-            _check_inputs(job)
-        context = await self.context(job)
         args, named = means.call.arguments(context.artifacts, job.slots, context)
 
         async def body() -> Any:
@@ -154,17 +156,31 @@ class BodyWorker:
 
     # -- outputs --------------------------------------------------------------------------------------------------
 
-    def _draft(self, payload: BaseModel, **options: Any) -> Draft:
+    def _draft(
+        self, plan: _Plan, payload: BaseModel, *, key: str | None = None, tags: Sequence[str] = ()
+    ) -> Draft | None:
+        """What is published at once, as declared like what is returned; None if its filter leaves it out."""
+        output = plan.outputs.get(type(payload)) or declared(plan.agent.spec, payload, "gave ctx.publish")
+        if not matches(output.where, payload):
+            return None
         if self._check is not None:
             self._check(payload)
-        return draft_of(self._types, payload, **options)
+        draft = draft_of(
+            self._types, payload, key=key, tags=tags, visibility=output.visibility, review_by=output.review_by
+        )
+        draft.tags[:0] = [tag for tag in output.tags if tag not in draft.tags]
+        return draft
 
-    def _drafts(self, plan: _Plan, returned: object) -> list[Draft]:
+    def _drafts(self, plan: _Plan, returned: object, counts: dict[str, int]) -> list[Draft]:
+        """What a body returned, checked.
+
+        Args:
+            counts: how many of each type it has published before.
+        """
         spec = plan.agent.spec
         drafts: list[Draft] = []
-        counts: dict[str, int] = {}
         for payload in (returned,) if isinstance(returned, BaseModel) else _flat(returned, spec):
-            output = plan.outputs.get(type(payload)) or _declared(spec, payload)
+            output = plan.outputs.get(type(payload)) or declared(spec, payload)
             counts[output.type_name] = counts.get(output.type_name, 0) + 1
             if (output.where.predicates or output.where.equals) and not matches(output.where, payload):
                 continue
@@ -175,11 +191,7 @@ class BodyWorker:
             ))  # fmt: skip
         for output in spec.outputs:
             if output.fan_out is not None:
-                least, most = output.fan_out
-                n = counts.get(output.type_name, 0)
-                if not least <= n <= most:
-                    wanted = str(least) if least == most else f"{least} to {most}"
-                    raise WrongFanOut(f"{spec.name!r} returned {n} {output.type_name}, but its fan_out is {wanted}.")
+                check_fan_out(spec, output, counts.get(output.type_name, 0))
         return drafts
 
 
@@ -226,17 +238,6 @@ def _no_payload(returned: object) -> str:
     if isinstance(returned, list | tuple):
         return "lists in lists of lists. Return pydantic models, a list of them, or None."
     return f"<{type(returned).__name__}>. Return pydantic models, a list of them, or None."
-
-
-def _declared(spec: AgentSpec, payload: BaseModel) -> Output:
-    name = type_of(type(payload)).name
-    output = spec.output(name)
-    if output is None:
-        declared = " | ".join(o.type_name for o in spec.outputs) or "nothing"
-        raise UndeclaredOutput(
-            f"{spec.name!r} returned {name} but publishes {declared}. Add it to .publishes() or to the annotation."
-        )
-    return output
 
 
 async def _listed(body: Callable[[], Any]) -> list[BaseModel]:
