@@ -30,6 +30,7 @@ from stigmergy.blackboard.errors import (
     TypeClash,
     UnknownField,
 )
+from stigmergy.components import Consensus
 from tests import quoted_signatures
 
 
@@ -746,6 +747,13 @@ def test_a_component_that_breaks_the_contract_is_refused(roster: Roster) -> None
         roster.add(Counter())
     with pytest.raises(DuplicateAgent, match="counter"):
         roster.agent("counter")
+
+
+@pytest.mark.parametrize("name", ["", " ", "outside", "a@b", 3, None])
+def test_a_component_has_a_name_that_can_be_shown_and_told_from_others(roster: Roster, name: Any) -> None:
+    with pytest.raises(DefinitionError, match="cannot name a component"):
+        roster.add(Consensus(options=["yes", "no"], voters=["a", "b"], name=name))
+    assert roster.components == ()
 
 
 def test_types_are_all_that_agents_and_components_mention() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from stigmergy.blackboard.errors import BadComponent
+from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Opened
 from stigmergy.components import Consensus, Rule, Tally, Vote
 from stigmergy.components.consensus import Polls
@@ -408,11 +408,22 @@ def test_every_vote_has_its_own_deadline() -> None:
         ({"quorum": 0}, "quorum"),
         ({"rule": "dictator"}, "no rule"),
         ({"within": -1.0}, "within"),
+        ({"within": "60"}, "within"),
+        ({"within": float("nan")}, "within"),
+        ({"options": "yn"}, "a list of options"),
+        ({"voters": "ab"}, "a list of voters"),
+        ({"options": None}, "a list of options"),
+        ({"options": ["a", ""]}, "options that are texts"),
+        ({"options": ["a", 1]}, "options that are texts"),
+        ({"voters": [3, 4]}, "voters that are texts"),
+        ({"quorum": 1.5}, "quorum"),
+        ({"quorum": True}, "quorum"),
+        ({"of": "Proposal"}, "no artifact type"),
     ],
 )
 def test_a_vote_that_cannot_work_is_refused_at_once(wrong: dict[str, object], complaint: str) -> None:
     good: dict[str, object] = {"options": OPTIONS, "voters": ["v0", "v1"]}
-    with pytest.raises(BadComponent, match=complaint):
+    with pytest.raises(DefinitionError, match=complaint):
         Consensus(**(good | wrong))  # type: ignore[arg-type]
 
 

@@ -1,7 +1,7 @@
 """The three-phase workflow, wired: a board, agents whose bodies are functions, the phases and the components."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,6 @@ from stigmergy import (
     Briefing,
     Completion,
     Component,
-    Consensus,
     Context,
     ContextRequest,
     Implementation,
@@ -26,9 +25,7 @@ from stigmergy import (
     PhaseInstructions,
     Report,
     Retry,
-    Tally,
     ValidationResult,
-    Vote,
     WorkDiscovery,
     WorkflowComplete,
     WorkflowMetrics,
@@ -37,6 +34,7 @@ from stigmergy import (
 from stigmergy.blackboard.errors import BlockingCycle, UnknownPhase, UnknownWork
 from stigmergy.blackboard.events import Activated, Completed, Published
 from stigmergy.components import every_phase
+from tests.boards import Boards
 
 CACHING = "Caching could speed up all routes"
 
@@ -49,13 +47,13 @@ def work(description: str, phase: str = "analysis", **more: str | list[str]) -> 
 SEED = work("Build authentication")
 
 
-def board_with(*, context: PhaseContextProvider | None = None) -> Blackboard:
+def board_with(new_board: Boards, *, context: PhaseContextProvider | None = None) -> Blackboard:
     """A board with an analyzer, an implementer and a validator that do what the work says.
 
     "Build authentication" is split in three; whoever validates the login sees that caching would help.
     """
     everything: list[Component[Any]] = [NestedWork(), Completion(every_phase(PHASES)), Metrics()]
-    board = Blackboard(context=context, components=everything)
+    board = new_board(context=context, components=everything)
 
     @(
         board.agent("analyzer")
@@ -113,8 +111,8 @@ def line_of(board: Blackboard, id_: int) -> list[str]:
 
 
 @pytest.mark.req("S3.21", "S3.2", "S3.63")
-def test_a_workflow_emerges_from_subscriptions_alone_and_branches_where_something_is_found() -> None:
-    board = board_with()
+def test_a_workflow_emerges_from_subscriptions_alone_and_branches_where_something_is_found(new_board: Boards) -> None:
+    board = board_with(new_board)
     report = board.run_sync(SEED)
     assert report.reason == "idle"
     assert report.ok
@@ -126,8 +124,8 @@ def test_a_workflow_emerges_from_subscriptions_alone_and_branches_where_somethin
 
 
 @pytest.mark.req("S3.3", "S3.64")
-def test_one_seed_becomes_three_parts_and_a_branch_of_its_own_and_ends_complete() -> None:
-    board = board_with()
+def test_one_seed_becomes_three_parts_and_a_branch_of_its_own_and_ends_complete(new_board: Boards) -> None:
+    board = board_with(new_board)
     board.run_sync(SEED)
     built = [a.payload.summary for a in board.artifacts(Implementation)]
     assert sorted(built) == [f"Do: {CACHING}", "Login", "Sessions", "Tokens"]
@@ -143,8 +141,8 @@ def test_one_seed_becomes_three_parts_and_a_branch_of_its_own_and_ends_complete(
 
 @pytest.mark.req("S3.1")
 @pytest.mark.parametrize(("phase", "steps"), [("validation", 1), ("implementation", 2), ("analysis", 3)])
-def test_work_can_enter_any_phase_first(phase: str, steps: int) -> None:
-    board = board_with()
+def test_work_can_enter_any_phase_first(new_board: Boards, phase: str, steps: int) -> None:
+    board = board_with(new_board)
     report = board.run_sync(work("Fix the login", phase))
     assert report.ok
     assert report.done == steps
@@ -153,8 +151,8 @@ def test_work_can_enter_any_phase_first(phase: str, steps: int) -> None:
 
 @pytest.mark.req("S3.12")
 @pytest.mark.parametrize("returned_first", [True, False])
-def test_work_that_is_listed_and_returned_is_on_the_board_once(returned_first: bool) -> None:
-    board = Blackboard(components=[NestedWork()])
+def test_work_that_is_listed_and_returned_is_on_the_board_once(new_board: Boards, returned_first: bool) -> None:
+    board = new_board(components=[NestedWork()])
     both, only_listed = work("Both"), work("Listed only")
 
     @board.agent("validator").consumes(Implementation).publishes(ValidationResult, WorkDiscovery).body
@@ -171,8 +169,8 @@ def test_work_that_is_listed_and_returned_is_on_the_board_once(returned_first: b
 
 
 @pytest.mark.req("S3.18")
-def test_a_plan_that_is_not_approved_stops_its_branch_and_is_reported() -> None:
-    board = Blackboard(components=[NestedWork()])
+def test_a_plan_that_is_not_approved_stops_its_branch_and_is_reported(new_board: Boards) -> None:
+    board = new_board(components=[NestedWork()])
 
     @board.agent("analyzer").consumes(WorkDiscovery).publishes(AnalysisResult).body
     async def analyze(item: WorkDiscovery) -> AnalysisResult:
@@ -189,9 +187,9 @@ def test_a_plan_that_is_not_approved_stops_its_branch_and_is_reported() -> None:
 
 
 @pytest.mark.req("S3.22")
-def test_every_phase_has_a_consumer_and_work_of_a_phase_without_one_is_reported() -> None:
+def test_every_phase_has_a_consumer_and_work_of_a_phase_without_one_is_reported(new_board: Boards) -> None:
     phases = PHASES | {"deployment": deployment()}
-    board = board_with(context=PhaseContextProvider(phases))
+    board = board_with(new_board, context=PhaseContextProvider(phases))
 
     report = board.run_sync(*(work("x", phase) for phase in PHASES), work("Ship it", "deployment"))
     assert '(phase "deployment")' in str(report)
@@ -211,12 +209,12 @@ def deployment() -> PhaseDefinition:
 
 
 @pytest.mark.req("S3.76")
-def test_a_phase_of_ones_own_needs_a_definition_and_an_agent_and_nothing_else() -> None:
+def test_a_phase_of_ones_own_needs_a_definition_and_an_agent_and_nothing_else(new_board: Boards) -> None:
     class Release(BaseModel):
         version: str
 
     told: list[BaseModel] = []
-    board = Blackboard(context=PhaseContextProvider(PHASES | {"deployment": deployment()}), components=[Completion()])
+    board = new_board(context=PhaseContextProvider(PHASES | {"deployment": deployment()}), components=[Completion()])
 
     @board.agent("shipper").consumes(WorkDiscovery, where={"phase": "deployment"}).publishes(Release).body
     async def ship(item: WorkDiscovery, ctx: Context) -> Release:
@@ -233,8 +231,8 @@ def test_a_phase_of_ones_own_needs_a_definition_and_an_agent_and_nothing_else() 
 
 
 @pytest.mark.req("S3.14", "S3.35", "S3.36")
-def test_completion_is_published_once_and_only_when_every_phase_has_done_its_part() -> None:
-    board = board_with()
+def test_completion_is_published_once_and_only_when_every_phase_has_done_its_part(new_board: Boards) -> None:
+    board = board_with(new_board)
 
     async def main() -> None:
         await board.publish(work("Fix the login", "implementation"))
@@ -258,8 +256,8 @@ def test_completion_is_published_once_and_only_when_every_phase_has_done_its_par
 
 
 @pytest.mark.req("S3.15", "S3.39", "S3.40", "S3.41")
-def test_metrics_equal_a_recount_of_the_log_and_never_lead_to_metrics() -> None:
-    board = board_with()
+def test_metrics_equal_a_recount_of_the_log_and_never_lead_to_metrics(new_board: Boards) -> None:
+    board = board_with(new_board)
 
     async def main() -> list[Report]:
         await board.publish(SEED)
@@ -277,8 +275,8 @@ def test_metrics_equal_a_recount_of_the_log_and_never_lead_to_metrics() -> None:
 
 
 @pytest.mark.req("S3.51")
-def test_blocked_work_starts_when_what_it_waits_for_is_done() -> None:
-    board = Blackboard(components=[Metrics(every=1)])
+def test_blocked_work_starts_when_what_it_waits_for_is_done(new_board: Boards) -> None:
+    board = new_board(components=[Metrics(every=1)])
     order: list[str] = []
 
     @board.agent("analyzer").consumes(WorkDiscovery).publishes(AnalysisResult).body
@@ -296,8 +294,8 @@ def test_blocked_work_starts_when_what_it_waits_for_is_done() -> None:
 
 
 @pytest.mark.req("S3.51")
-def test_work_whose_blocker_fails_ends_with_it_and_a_circle_is_refused() -> None:
-    board = Blackboard()
+def test_work_whose_blocker_fails_ends_with_it_and_a_circle_is_refused(new_board: Boards) -> None:
+    board = new_board()
 
     @board.agent("analyzer").consumes(WorkDiscovery).publishes(AnalysisResult).body
     async def analyze(item: WorkDiscovery) -> AnalysisResult:
@@ -310,8 +308,8 @@ def test_work_whose_blocker_fails_ends_with_it_and_a_circle_is_refused() -> None
 
 
 @pytest.mark.req("S3.8")
-def test_a_parent_must_exist() -> None:
-    board = Blackboard()
+def test_a_parent_must_exist(new_board: Boards) -> None:
+    board = new_board()
     board.run_sync(work("Parent", work_id="w1"), work("Child", parent_work_id="w1"))
     with pytest.raises(UnknownWork, match="'w2'"):
         board.run_sync(work("Orphan", parent_work_id="w2"))
@@ -329,7 +327,7 @@ class Brief(BaseModel):
 
 
 @pytest.mark.req("S3.26", "S3.28")
-def test_every_activation_is_told_the_instructions_of_its_phase_first() -> None:
+def test_every_activation_is_told_the_instructions_of_its_phase_first(new_board: Boards) -> None:
     asked: list[str] = []
 
     class Counting(PhaseContextProvider):
@@ -337,7 +335,7 @@ def test_every_activation_is_told_the_instructions_of_its_phase_first() -> None:
             asked.append(request.agent_name)
             return await super().provide(request)
 
-    board = Blackboard(context=Counting(PHASES))
+    board = new_board(context=Counting(PHASES))
 
     def briefed(ctx: Context) -> Brief:
         told = ctx.instructions[0] if ctx.instructions else None
@@ -367,8 +365,8 @@ def test_every_activation_is_told_the_instructions_of_its_phase_first() -> None:
 
 
 @pytest.mark.req("S3.29")
-def test_history_is_bounded_and_in_log_order() -> None:
-    board = Blackboard(context=PhaseContextProvider(PHASES, limit=4))
+def test_history_is_bounded_and_in_log_order(new_board: Boards) -> None:
+    board = new_board(context=PhaseContextProvider(PHASES, limit=4))
     seen: list[list[int]] = []
 
     @board.agent("validator").consumes(Implementation).publishes(ValidationResult).body
@@ -382,12 +380,12 @@ def test_history_is_bounded_and_in_log_order() -> None:
 
 
 @pytest.mark.req("S3.30")
-def test_an_agent_may_have_a_context_provider_of_its_own() -> None:
+def test_an_agent_may_have_a_context_provider_of_its_own(new_board: Boards) -> None:
     class Terse:
         async def provide(self, request: ContextRequest, /) -> Briefing:
             return Briefing((SEED,), ())
 
-    board = Blackboard(context=PhaseContextProvider(PHASES))
+    board = new_board(context=PhaseContextProvider(PHASES))
     told: dict[str, list[str]] = {}
 
     def note(ctx: Context) -> None:
@@ -407,7 +405,7 @@ def test_an_agent_may_have_a_context_provider_of_its_own() -> None:
 
 @pytest.mark.req("S3.32")
 @pytest.mark.parametrize("leaks", [False, True])
-def test_no_provider_can_show_what_an_agent_may_not_see(leaks: bool) -> None:
+def test_no_provider_can_show_what_an_agent_may_not_see(new_board: Boards, leaks: bool) -> None:
     smuggled: list[Artifact[WorkDiscovery]] = []
     seen: list[str] = []
 
@@ -416,7 +414,7 @@ def test_no_provider_can_show_what_an_agent_may_not_see(leaks: bool) -> None:
             briefing = await super().provide(request)
             return Briefing(briefing.instructions, (*briefing.artifacts, *smuggled))
 
-    board = Blackboard(context=Leaky(PHASES) if leaks else PhaseContextProvider(PHASES))
+    board = new_board(context=Leaky(PHASES) if leaks else PhaseContextProvider(PHASES))
 
     @board.agent("validator").consumes(Implementation).publishes(ValidationResult).body
     async def validate(built: Implementation, ctx: Context) -> None:
@@ -438,8 +436,8 @@ def test_no_provider_can_show_what_an_agent_may_not_see(leaks: bool) -> None:
 @pytest.mark.parametrize(
     "item", [work("x", "analysys"), AnalysisResult(plan="p", approved=True, next_phase_work=[work("x", "analysys")])]
 )
-def test_work_for_an_unknown_phase_is_refused_and_nothing_is_published(item: BaseModel) -> None:
-    board = board_with(context=PhaseContextProvider(PHASES))
+def test_work_for_an_unknown_phase_is_refused_and_nothing_is_published(new_board: Boards, item: BaseModel) -> None:
+    board = board_with(new_board, context=PhaseContextProvider(PHASES))
     with pytest.raises(UnknownPhase, match="Did you mean 'analysis'"):
         board.run_sync(SEED, item)
     assert board.artifacts().total == 0
@@ -448,8 +446,8 @@ def test_work_for_an_unknown_phase_is_refused_and_nothing_is_published(item: Bas
             WorkDiscovery.model_validate(SEED.model_dump() | wrong)
 
 
-def test_an_agent_that_lists_work_under_an_unknown_parent_is_told_and_tries_again() -> None:
-    board = Blackboard(components=[NestedWork()])
+def test_an_agent_that_lists_work_under_an_unknown_parent_is_told_and_tries_again(new_board: Boards) -> None:
+    board = new_board(components=[NestedWork()])
     feedback: list[str] = []
 
     @(
@@ -470,8 +468,8 @@ def test_an_agent_that_lists_work_under_an_unknown_parent_is_told_and_tries_agai
     assert board.one(WorkDiscovery).description == "Cache"
 
 
-def test_an_agent_that_returns_work_for_an_unknown_phase_fails() -> None:
-    board = Blackboard(context=PhaseContextProvider(PHASES), components=[NestedWork()])
+def test_an_agent_that_returns_work_for_an_unknown_phase_fails(new_board: Boards) -> None:
+    board = new_board(context=PhaseContextProvider(PHASES), components=[NestedWork()])
 
     @board.agent("validator").consumes(Implementation).publishes(ValidationResult, WorkDiscovery).body
     async def validate(built: Implementation) -> ValidationResult | WorkDiscovery:
@@ -481,84 +479,3 @@ def test_an_agent_that_returns_work_for_an_unknown_phase_fails() -> None:
     report = board.run_sync(*(Implementation(summary=s, files_created=[]) for s in ("returned", "listed")))
     assert [d.error.type for d in report.left.dead_letters if d.error] == ["UnknownPhase", "UnknownPhase"]
     assert board.artifacts(WorkDiscovery).total == 0
-
-
-# -- votes ------------------------------------------------------------------------------------------------------------
-
-
-class Proposal(BaseModel):
-    text: str
-
-
-def jury(board: Blackboard, **verdicts: str) -> None:
-    """Voters by name; "raise" fails, "abstain" abstains."""
-    for name, verdict in verdicts.items():
-        board.agent(name).consumes(Proposal).publishes(Vote).body(voter(verdict))
-
-
-def voter(verdict: str) -> Callable[[Artifact[Proposal]], Awaitable[Vote]]:
-    async def vote(proposal: Artifact[Proposal]) -> Vote:
-        if verdict == "raise":
-            raise RuntimeError("no opinion")
-        if verdict == "abstain":
-            return Vote(subject=proposal.id, abstain=True)
-        return Vote(subject=proposal.id, option=verdict, confidence=0.5)
-
-    return vote
-
-
-@pytest.mark.req("S1.12", "S1.14", "S1.45")
-def test_a_wired_vote_counts_every_voter_and_failures_are_nobodys_opinion() -> None:
-    names = ["a", "b", "c", "d", "e"]
-    board = Blackboard(components=[Consensus(options=["buy", "sell", "hold"], voters=names)])
-    jury(board, a="buy", b="buy", c="sell", d="raise", e="abstain")
-    board.run_sync(Proposal(text="Shall we?"))
-    tally = board.one(Tally)
-    assert tally.counts == {"buy": 2, "sell": 1, "hold": 0}
-    assert (tally.result, tally.cast, tally.abstained, tally.failed, tally.invalid) == ("buy", 3, 1, 1, 0)
-    assert (tally.invited, tally.agreement, tally.unanimous) == (5, 2 / 3, False)
-    assert tally.confidences == {"buy": 1.0, "sell": 0.5, "hold": 0.0}
-    assert tally.subject == board.artifacts(Proposal)[0].id
-
-
-@pytest.mark.req("S1.45")
-def test_a_wired_vote_without_enough_voters_left_decides_nothing() -> None:
-    board = Blackboard(components=[Consensus(options=["buy", "hold"], voters=["a", "b", "c"])])
-    jury(board, a="buy", b="raise", c="raise")
-    board.run_sync(Proposal(text="Shall we?"))
-    tally = board.one(Tally)
-    assert (tally.result, tally.counts, tally.failed) == (None, {"buy": 1, "hold": 0}, 2)
-    assert tally.reason.startswith("no quorum")
-
-
-@pytest.mark.req("S1.10", "S1.18")
-def test_a_wired_vote_keeps_off_ballot_votes_apart_and_says_who_agreed() -> None:
-    board = Blackboard(components=[Consensus(options=["buy", "hold"], voters=["a", "b", "c"])])
-    jury(board, a="buy", b="gamble", c="buy")
-    board.run_sync(Proposal(text="Shall we?"))
-    tally = board.one(Tally)
-    assert (tally.counts, tally.invalid, tally.unanimous) == ({"buy": 2, "hold": 0}, 1, True)
-
-
-def test_a_wired_vote_that_is_decided_early_cancels_the_rest() -> None:
-    board = Blackboard(components=[Consensus(options=["buy", "sell"], voters=["a", "b", "c"], early=True)])
-    undecided = asyncio.Event()
-
-    for name in ("a", "b"):
-
-        @board.agent(name).consumes(Proposal).publishes(Vote).body
-        async def vote(proposal: Artifact[Proposal]) -> Vote:
-            await undecided.wait()
-            return Vote(subject=proposal.id, option="buy")
-
-    @board.agent("c").consumes(Proposal).publishes(Vote).body
-    async def ponder(proposal: Proposal) -> Vote:
-        undecided.set()
-        await asyncio.Event().wait()
-        raise AssertionError("nobody sets this event")
-
-    report = board.run_sync(Proposal(text="Shall we?"), timeout=30)
-    assert report.reason == "idle"
-    assert report.cancelled == 1
-    tally = board.one(Tally)
-    assert (tally.result, tally.missing) == ("buy", 1)

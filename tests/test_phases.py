@@ -66,6 +66,29 @@ def test_the_default_phases_cannot_be_changed_for_everybody() -> None:
         PHASES["deployment"] = DEPLOYMENT  # type: ignore[index]
 
 
+@pytest.mark.parametrize(
+    ("phases", "options", "complaint"),
+    [
+        ([DEPLOYMENT], {}, "given by name"),
+        ({"deployment": "Bring it to its users"}, {}, "given by name"),
+        (PHASES, {"limit": -1}, "cannot show -1 artifacts"),
+        (PHASES, {"limit": "5"}, "cannot show '5' artifacts"),
+        (PHASES, {"limit": None}, "cannot show None artifacts"),
+        (PHASES, {"artifacts": ValidationResult}, "give a list of types"),
+        (PHASES, {"artifacts": ["ValidationResult"]}, "no artifact type"),
+    ],
+)
+def test_a_provider_that_cannot_work_is_refused_in_words(phases: Any, options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(DefinitionError, match=complaint):
+        PhaseContextProvider(phases, **options)
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 201])
+def test_a_phase_has_a_name_that_work_can_name(name: str) -> None:
+    with pytest.raises(ValidationError, match="name"):
+        PhaseDefinition(name=name, description="d", done_definitions=[], expected_outputs=[])
+
+
 def test_a_phase_under_a_foreign_name_is_refused() -> None:
     with pytest.raises(DefinitionError, match='phase "deployment" stands under the key "release"'):
         PhaseContextProvider({"release": DEPLOYMENT})

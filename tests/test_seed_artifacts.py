@@ -122,6 +122,32 @@ async def test_an_agents_phase_comes_from_its_subscriptions_its_configuration_or
     assert instructions.expected_outputs == definition.expected_outputs
 
 
+async def test_an_agent_is_counted_in_the_phase_whose_instructions_it_gets(new_board: Boards) -> None:
+    told: list[object] = []
+    board = new_board(context=PhaseContextProvider(PHASES))
+
+    def note(ctx: Context) -> None:
+        told.append(ctx.instructions[0])
+
+    board.agent("worker").phase("validation").consumes(WorkDiscovery, where={"phase": "analysis"}).body(note)
+    board.agent("other").phase("validation").consumes(WorkDiscovery).body(note)
+    await board.publish(work())
+    report = await board.run_until_idle()
+    assert {i.phase_name for i in told if isinstance(i, PhaseInstructions)} == {"analysis", "validation"}
+    assert {line.name: line.phase for line in report.agents} == {"worker": "analysis", "other": "validation"}
+    phases = board.fold(PhaseStatistics()).work.phases
+    assert (phases["analysis"].completed, phases["validation"].completed) == (1, 1)
+
+
+async def test_an_agent_of_an_unknown_phase_is_refused_before_anything_is_published(new_board: Boards) -> None:
+    board = new_board(context=PhaseContextProvider(PHASES))
+    board.agent("worker").phase("analysys").consumes(WorkDiscovery).body(lambda work: None)
+    for _ in range(2):
+        with pytest.raises(StigmergyError, match=r'agent "worker" .* Did you mean \'analysis\'\?'):
+            await board.publish(work())
+    assert board.artifacts().total == 0
+
+
 @pytest.mark.req("S3.31")
 async def test_agents_are_told_who_they_are_and_where_bugs_and_optimisations_go(new_board: Boards) -> None:
     told: dict[str, tuple[BaseModel, ...]] = {}

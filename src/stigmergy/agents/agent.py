@@ -124,16 +124,17 @@ class FunctionAgent(Agent, Generic[P, R]):
         return self._function(*args, **kwargs)
 
 
-def checked_name(name: str, place: str = "") -> str:
+def checked_name(name: str, place: str = "", what: str = "an agent") -> str:
     """The name, if ids, commands and logs can show it.
 
     Raises:
         DefinitionError: it is empty, reserved, or has a character that ids are made of.
     """
-    odd = any(c in name for c in "@:/<>") or not name.isprintable() or name != name.strip()
+    text = isinstance(name, str)
+    odd = not text or any(c in name for c in "@:/<>") or not name.isprintable() or name != name.strip()
     if not name or name == "outside" or odd:
         rule = 'A name is not empty, not "outside", can be printed, and has none of @ : / < >'
-        raise DefinitionError(f"{name!r} cannot name an agent. {rule}; give another as name=.{written_at(place)}")
+        raise DefinitionError(f"{name!r} cannot name {what}. {rule}; give another as name=.{written_at(place)}")
     return name
 
 

@@ -119,12 +119,14 @@ class Roster:
 
         Raises:
             BadComponent: it is no component, its name is taken, or it keeps state and does not say what it starts with.
+            DefinitionError: its name is none.
         """
         at = written_at(here().place)
         if not isinstance(component, Component):
             raise BadComponent(
                 f"{component!r} is no component. Give an instance of a class derived from Component.{at}"
             )
+        checked_name(component.name, here().place, "a component")
         if component.name in self._components or component.name in self._agents:
             raise BadComponent(f"{component.name!r} is here already. Give one of the two another name.{at}")
         if type(component).start is Component.start and _keeps_state(type(component)):

@@ -65,7 +65,7 @@ class ContextProvider(Protocol):
     """Anything with this method can brief agents.
 
     A provider may also have `check(payload)`, which raises for payloads that must not be published, and
-    `phase_of(spec)`, which says what phase an agent serves that does not say so itself.
+    `phase_of(spec)`, which says what phase an agent serves; if it gives None, the agent's configuration counts.
     """
 
     async def provide(self, request: ContextRequest, /) -> Briefing: ...

@@ -8,8 +8,11 @@ from typing import Literal, Protocol, get_args
 from pydantic import BaseModel
 
 from stigmergy.blackboard.component import Cancel, Component, Publish, Reaction, Seen
+from stigmergy.blackboard.definitions import is_number
+from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import BadComponent
 from stigmergy.blackboard.events import Activated, Completed, Ended, Event, Opened, Published, Rang
+from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.components.voting import Rule, Tally, Vote, is_settled, outcome
 
 _REMEMBERED = 1_000
@@ -86,7 +89,8 @@ class Consensus(Component[Polls]):
     """Publishes one `Tally` for every subject that its voters vote on.
 
     A vote begins when a voter is activated with an artifact, and that artifact is its subject; it ends when every
-    voter has voted, abstained or failed. A voter that completes without a `Vote` has abstained.
+    voter has voted, abstained or failed. A voter that completes without a `Vote` has abstained. A run that ends while
+    a vote lacks a voter that was not asked ends as `waiting`, and names it.
 
     Args:
         options: the ballot.
@@ -94,14 +98,15 @@ class Consensus(Component[Polls]):
         rule: "plurality" (more than any other), "majority" (more than half), "two_thirds" (at least) or "unanimity",
             of the votes that are cast.
         quorum: how many votes must be cast for any result.
-        within: seconds after its beginning at which a vote is decided with what is there.
+        within: seconds, or a `timedelta`, after its beginning at which a vote is decided with what is there.
         early: decide as soon as the remaining votes cannot change the result, and cancel those voters. The result is
             that of the full vote; the counts are those so far.
         of: only artifacts of this type are subjects; needed if the voters take other inputs beside the subject.
         name: needed for a second consensus on one board.
 
     Raises:
-        BadComponent: options or voters are missing or named twice, or quorum, rule or within cannot be met.
+        BadComponent: options or voters are missing or named twice, or quorum or rule cannot be met.
+        DefinitionError: `within` is no duration, or `of` no artifact type.
     """
 
     publishes = (Tally,)
@@ -114,30 +119,33 @@ class Consensus(Component[Polls]):
         voters: Iterable[str | Named],
         rule: Rule = "majority",
         quorum: int = 2,
-        within: float | None = None,
+        within: Seconds | None = None,
         early: bool = False,
         of: type[BaseModel] | None = None,
         name: str = "consensus",
     ) -> None:
+        for what, given in (("options", options), ("voters", voters)):
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise BadComponent(f"{name!r} needs a list of {what}, and got {given!r}.")
         self._options = tuple(options)
-        self._voters = tuple(v if isinstance(v, str) else v.name for v in voters)
+        self._voters: tuple[str, ...] = tuple(v if isinstance(v, str) else getattr(v, "name", "") for v in voters)
         self._rule: Rule = rule
         self._quorum = quorum
-        self._within = within
+        self._within = None if within is None else in_seconds(within, f"{name!r}: within=")
         self._early = early
         self._of = of
         self._name = name
         for what, names in (("options", self._options), ("voters", self._voters)):
-            if not names or len(set(names)) != len(names):
-                raise BadComponent(f"{name!r} needs {what} that are all different, and got {list(names)}.")
-        if not 1 <= quorum <= len(self._voters):
+            if not names or len(set(names)) != len(names) or not all(isinstance(n, str) and n for n in names):
+                raise BadComponent(f"{name!r} needs {what} that are texts and all different, and got {list(names)}.")
+        if not is_number(quorum, whole=True) or not 1 <= quorum <= len(self._voters):
             raise BadComponent(
                 f"{name!r} has {len(self._voters)} voters and quorum {quorum}. Use a quorum they can meet."
             )
         if rule not in get_args(Rule):
             raise BadComponent(f"{name!r} has no rule {rule!r}. Use one of {', '.join(get_args(Rule))}.")
-        if within is not None and within < 0:
-            raise BadComponent(f"{name!r} cannot decide within {within:g} seconds. Use a positive time, or None.")
+        if of is not None:
+            type_of(of)
 
     @property
     def name(self) -> str:
@@ -183,6 +191,14 @@ class Consensus(Component[Polls]):
     def alarm(self, state: Polls, /) -> float | None:
         dues = [poll.due for poll in state.polls.values() if poll.due is not None and not poll.decided]
         return min(dues, default=None)
+
+    def waiting(self, state: Polls, /) -> str:
+        """The first vote that lacks somebody who was not even asked: another process, a person, or a misspelt name."""
+        for subject, poll in state.polls.items():
+            absent = [v for v in self._voters if v not in poll.ballots and v not in poll.asked.values()]
+            if absent and not poll.decided:
+                return f"{self._name}: the vote on {subject} waits for {', '.join(absent)}"
+        return ""
 
     # -- what happens to a vote -----------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ from pydantic import BaseModel
 
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing, ContextRequest
-from stigmergy.blackboard.definitions import AgentSpec
+from stigmergy.blackboard.definitions import AgentSpec, is_number
 from stigmergy.blackboard.errors import DefinitionError
+from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.phases.phase import PHASES, PhaseDefinition, PhaseInstructions, phase_of, resolve
 from stigmergy.phases.work import check_phase
 
@@ -22,7 +23,7 @@ class PhaseContextProvider:
         artifacts: only past artifacts of these types; None = of any type.
 
     Raises:
-        DefinitionError: a phase stands under another name than its own, or the limit is negative.
+        DefinitionError: a phase stands under another name than its own, or the limit or a type is none.
     """
 
     def __init__(
@@ -32,11 +33,17 @@ class PhaseContextProvider:
         limit: int = 1000,
         artifacts: Sequence[type[BaseModel]] | None = None,
     ) -> None:
+        if not isinstance(phases, Mapping) or not all(isinstance(p, PhaseDefinition) for p in phases.values()):
+            raise DefinitionError('phases are given by name: PHASES | {"deployment": PhaseDefinition(…)}.')
         for name, phase in phases.items():
             if name != phase.name:
                 raise DefinitionError(f'phase "{phase.name}" stands under the key "{name}". Give both the same name.')
-        if limit < 0:
-            raise DefinitionError(f"PhaseContextProvider cannot show {limit} artifacts. Use 0 for none.")
+        if not is_number(limit, whole=True):
+            raise DefinitionError(f"PhaseContextProvider cannot show {limit!r} artifacts. Give a whole number from 0.")
+        if artifacts is not None and not isinstance(artifacts, Sequence):
+            raise DefinitionError(f"artifacts={artifacts!r}: give a list of types, or None for all.")
+        for model in artifacts or ():
+            type_of(model)
         self.phases: Mapping[str, PhaseDefinition] = dict(phases)
         self._limit = limit
         self._types = tuple(artifacts) if artifacts is not None else None

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from stigmergy.blackboard.definitions import AgentSpec, Subscription
 from stigmergy.blackboard.errors import DefinitionError
@@ -25,7 +25,7 @@ class PhaseDefinition(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(min_length=1, max_length=200, pattern=r"\S")
     description: str
     done_definitions: list[str]
     additional_notes: str = ""

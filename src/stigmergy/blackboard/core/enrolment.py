@@ -31,14 +31,14 @@ def enrolments_of(
 
     Args:
         known: name -> fingerprint, as recorded.
-        phase_of: says what phase an agent serves that does not say so itself.
+        phase_of: says what phase an agent serves; if it does not, the agent's configuration does.
     """
     found: list[Enrolment] = []
     for spec in specs:
         digest = fingerprint(spec)
         if opening or known.get(spec.name) != digest:
             shapes = {s.id: shape(s) for s in spec.subscriptions}
-            phase = spec.phase or (phase_of(spec) if phase_of is not None else None)
+            phase = (phase_of(spec) if phase_of is not None else None) or spec.phase
             found.append(Enrolment(spec.name, "agent", digest, shapes, phase))
     for c in components:
         digest = version_of(c)

@@ -208,6 +208,7 @@ class Owner:
         self.attempts.begin_run()
         self.record(self.decider.resume_runs(self.clock.now()))
         self.attempts.hold_back()
+        self.record(self.decider.wake(self.clock.now()))  # an alarm alone would not keep the run awake to ring
         announced = 0
         try:
             while True:
