@@ -240,6 +240,27 @@ async def test_another_request_under_a_recorded_key_is_refused(new_board: Boards
     assert world.done == ["attempt 1"]
 
 
+async def test_a_recorded_result_that_no_longer_fits_the_annotation_is_named(new_board: Boards) -> None:
+    board = new_board(clock=VirtualClock())
+
+    def act() -> dict[str, int]:
+        return {"n": 1}
+
+    @board.agent(retry=Retry(attempts=2))
+    async def work(a: A, ctx: Context) -> None:
+        await ctx.call("act", act)
+        act.__annotations__["return"] = Reply
+        raise OSError
+
+    await board.publish(A())
+    [dead] = (await board.run_until_idle()).left.dead_letters
+    assert dead.error is not None
+    assert dead.error.type == CallChanged.__name__
+    assert "call \"act\" of 'work' was recorded with a result" in dead.error.message
+    assert "text" in dead.error.message
+    assert "\n" not in dead.error.message
+
+
 async def test_a_result_that_is_no_data_is_refused(new_board: Boards) -> None:
     async def body(ctx: Context) -> None:
         await ctx.call("open", object)
@@ -310,6 +331,58 @@ async def test_an_activation_that_was_cancelled_starts_no_more_effects(new_board
     await run
     assert world.done == []
     assert len(errors) == 1
+
+
+async def test_an_attempt_that_was_given_up_starts_and_publishes_nothing_more(new_board: Boards) -> None:
+    board = new_board()
+    world = World()
+    kept: list[Context] = []
+    errors: list[str] = []
+
+    @board.agent(timeout=0.02)
+    async def stubborn(a: A, ctx: Context) -> B:
+        kept.append(ctx)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            for effect in (ctx.publish(B(n=1)), ctx.call("late", world.act, "x"), ctx.sleep("nap", 1)):
+                with pytest.raises(CallRefused) as refused:
+                    await effect
+                errors.append(str(refused.value))
+        return B(n=2)
+
+    await board.publish(A())
+    report = await board.run_until_idle()
+    assert (report.dead, world.done, board.artifacts(B).total) == (1, [], 0)
+    assert len(errors) == 3
+    assert all("has ended or was given up" in text for text in errors)
+    with pytest.raises(CallRefused, match="has ended"):
+        await kept[0].publish(B(n=3))
+
+
+async def test_an_attempt_that_was_given_up_publishes_nothing_for_the_next_one(new_board: Boards) -> None:
+    board = new_board()
+    second = asyncio.Event()
+    late: list[asyncio.Task[None]] = []
+
+    @board.agent(timeout=0.5, retry=Retry(attempts=2, backoff=0))
+    async def work(a: A, ctx: Context) -> B:
+        if ctx.attempt == 2:
+            second.set()
+            with pytest.raises(CallRefused):
+                await late[0]
+            return B(n=2)
+
+        async def afterwards() -> None:
+            await second.wait()
+            await ctx.publish(B(n=1))
+
+        late.append(asyncio.create_task(afterwards()))
+        raise OSError
+
+    await board.publish(A())
+    assert (await board.run_until_idle()).ok
+    assert numbers(board, B) == [2]
 
 
 # -- sleeping ----------------------------------------------------------------------------------------------------------

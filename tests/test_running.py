@@ -7,11 +7,13 @@ import pytest
 from stigmergy import (
     Context,
     Limits,
+    after,
 )
 from stigmergy.blackboard.errors import (
     PayloadTooLarge,
     UseContext,
 )
+from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C, copying, numbers
 
 pytestmark = pytest.mark.anyio
@@ -265,6 +267,24 @@ async def test_run_until_can_ask_for_content(new_board: Boards) -> None:
     await board.publish(A(n=0))
     report = await board.run_until(A, where=lambda a: a.n >= 7)
     assert (report.reason, numbers(board, A)[-1]) == ("goal", 7)
+
+
+async def test_run_until_counts_what_is_held_when_it_is_released(new_board: Boards) -> None:
+    clock = VirtualClock()
+    board = new_board(clock=clock)
+    start = clock.now()
+
+    async def copy(a: A) -> B:
+        return B(n=a.n)
+
+    board.agent("later").consumes(A).publishes(B, visibility=after(30)).body(copy)
+    board.agent("reviewed").consumes(C).publishes(A, review_by="nobody").body(lambda c: A())
+    await board.publish(A())
+    assert (await board.run_until(B)).reason == "goal"
+    assert (board.artifacts(B).total, clock.now() - start) == (1, 30.0)
+    await board.publish(C())
+    report = await board.run_until(A)
+    assert (report.reason, len(report.left.held)) == ("idle", 1)
 
 
 async def test_run_until_says_why_it_ended_without_the_goal(new_board: Boards) -> None:

@@ -138,6 +138,8 @@ class Blackboard(TendedBoard):
     ) -> Report:  # fmt: skip
         """Run until so many artifacts of this type were published in this call, then stop the rest.
 
+        What is held, delayed or for review, counts when it is released.
+
         Bodies that run are interrupted and their work stays open; the report's reason is `goal`, or why it ended
         before.
         """

@@ -128,7 +128,7 @@ class Context(ContextMark):
 
         Raises:
             DuplicateCall: the key was used before in this attempt.
-            CallChanged: an earlier attempt recorded this key with other arguments.
+            CallChanged: an earlier attempt recorded this key with other arguments, or a result of another type.
             NotJournalable: the result is neither JSON nor a model.
         """
         digest = self._announce(key, args, kwargs)
@@ -142,7 +142,7 @@ class Context(ContextMark):
                     "the arguments depend on the inputs alone."
                 )
             if recorded[1] is not None and recorded[1].outcome == "done":
-                return decoder.validate_json(recorded[1].payload)
+                return self._as_recorded(key, recorded[1].payload, decoder)
 
         async def run() -> Any:
             if inspect.iscoroutinefunction(fn):
@@ -151,6 +151,16 @@ class Context(ContextMark):
             return await result if inspect.isawaitable(result) else result
 
         return await self._execute(Calling(key=key, name=name, digest=digest), run, decoder)
+
+    def _as_recorded(self, key: str, payload: bytes, decoder: TypeAdapter[R]) -> R:
+        try:
+            return decoder.validate_json(payload)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors())
+            raise CallChanged(
+                f'call "{key}" of {self.agent_name!r} was recorded with a result that its return annotation of now '
+                f"does not take: {wrong}. Use a new key, or an annotation that takes both."
+            ) from error
 
     def recorded(self) -> dict[str, tuple[Calling, Called | None]]:
         """The effects that attempts before this moment recorded, by key: each announcement and its outcome."""

@@ -118,7 +118,7 @@ class BlockingCycle(PublishError):
 
 
 class UndeclaredOutput(PublishError):
-    """An agent returned something it does not publish."""
+    """An agent returned something it does not publish, or gave it to `ctx.publish`."""
 
 
 class WrongFanOut(PublishError):
@@ -204,7 +204,7 @@ class DuplicateCall(CallError):
 
 
 class CallChanged(CallError):
-    """A recorded effect was asked for again with other arguments."""
+    """A recorded effect was asked for again with other arguments, or its result read as another type."""
 
 
 class NotJournalable(CallError):
@@ -212,7 +212,7 @@ class NotJournalable(CallError):
 
 
 class CallRefused(CallError):
-    """A component denied an effect."""
+    """A component denied an effect, or the attempt that wanted it is over."""
 
 
 class NotAnswered(CallError):

@@ -22,6 +22,21 @@ CHARGE = "charge"
 class Running(Redriving):
     """The part of the decider that says who runs, and what came of it."""
 
+    def attempt(self, id: int, fence: int) -> Activation:
+        """The activation of an attempt that goes on.
+
+        Raises:
+            CallRefused: it has ended, or was given up.
+        """
+        a = self._held_by_worker(id, fence)
+        if a is None:
+            known = self.state.activations.get(id)
+            name = f"{known.agent}@{id}" if known is not None else f"activation {id}"
+            raise CallRefused(
+                f"this attempt of {name} has ended or was given up: it starts and publishes nothing more."
+            )
+        return a
+
     def origin_of(self, activation: int) -> Origin:
         """What the artifacts of an open activation inherit."""
         a = self.state.activations[activation]
@@ -268,13 +283,9 @@ class Running(Redriving):
             the events, and why the effect may not start; `Hold` = it may when another has its outcome.
 
         Raises:
-            CallRefused: the activation is no longer this worker's.
+            CallRefused: see `attempt`.
         """
-        a = self._held_by_worker(id, fence)
-        if a is None:
-            known = self.state.activations.get(id)
-            name = f"{known.agent}@{id}" if known is not None else f"activation {id}"
-            raise CallRefused(f"{name} is no longer this worker's; its effects are not started.")
+        a = self.attempt(id, fence)
         self._begin(now)
         name, answer = "limits", self._affordable(a, event)
         if isinstance(answer, cp.Admit) and self.observers.admitting:

@@ -142,9 +142,11 @@ class LocalDesk:
         off may all be bodies that wait here. So what one attempt publishes is limited.
 
         Raises:
+            CallRefused: the attempt has ended, or was given up.
             WrongFanOut: it is more than `Limits(fan_out=)`.
         """
         owner = self._owner
+        owner.decider.attempt(job.id, job.fence)
         limit, job.published = owner.decider.limits.fan_out, job.published + len(drafts)
         if limit is not None and job.published > limit:
             raise WrongFanOut(

@@ -19,7 +19,7 @@ from stigmergy.blackboard.core.decider import Decider
 from stigmergy.blackboard.core.decision import OUTSIDE, Draft, Origin
 from stigmergy.blackboard.core.fold import Folded
 from stigmergy.blackboard.errors import BoardBroken, BoardClosed, OutcomeUnknown, StigmergyError
-from stigmergy.blackboard.events import Called, Event, Published, Rang, Reason
+from stigmergy.blackboard.events import Called, Event, Published, Rang, Reason, Released
 from stigmergy.blackboard.log import LOUD, say, say_event
 from stigmergy.blackboard.shell.attempts import WINDOW, Attempts
 from stigmergy.blackboard.shell.bodies import Bodies
@@ -37,7 +37,7 @@ SNAPSHOT_EVERY = 100_000
 ANNOUNCEMENTS = 100
 """How often in one run components may answer "nothing is left" with new work."""
 
-_HEEDED = LOUD | {Rang, Called}
+_HEEDED = LOUD | {Rang, Called, Released}
 """Events that more is done about than to record them."""
 
 Goal = Callable[[Published], bool]
@@ -113,12 +113,19 @@ class Owner:
             self.desk.ring(event.cause)
         elif isinstance(event, Called):
             self.desk.settled()
+        elif isinstance(event, Released) and self._goal is not None:
+            self._aim(self.past.event(event.cause))
 
     def _note(self, event: Any) -> None:
         self.past.add(event)
         if self.past.full:
             self.past.trim(self.writer.durable)
-        if self._goal is not None and not self._reached and self._goal(event):
+        if self._goal is not None and not event.held_by:
+            self._aim(event)
+
+    def _aim(self, event: Event | None) -> None:
+        """An artifact is there for everybody: it may be what the run is for."""
+        if isinstance(event, Published) and self._goal is not None and not self._reached and self._goal(event):
             self._reached = f"{event.type}@{event.seq}"
 
     def _tell_watchers(self) -> None:
