@@ -155,7 +155,7 @@ async def test_the_report_says_what_the_budget_was_spent_on(new_board: Boards) -
     board = team(new_board(model=Meter("0.40", "0.40"), concurrency=1, limits=Limits(cost="1.00")), 3)
     await board.publish(A())
     report = await board.run_until_idle()
-    assert "limits refuses effect 'model/1' of 'agent2': cost $0.80 of $1.00, and it may take $0.40" in report.detail
+    assert "limits refuses effect 'scripted' of 'agent2': cost $0.80 of $1.00, and it may take $0.40" in report.detail
 
 
 @pytest.mark.parametrize(("per", "paid"), [("agent", 2), ("phase", 2), ("tree", 3), ("run", 1), ("effect", 1)])

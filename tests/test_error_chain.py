@@ -8,6 +8,7 @@ import pytest
 from stigmergy import (
     Blackboard,
     Breaker,
+    Context,
     Escalation,
     Fallback,
     HumanAnswer,
@@ -171,6 +172,48 @@ async def test_a_person_mends_the_input_while_everything_else_goes_on(new_board:
     report = await board.run_until_idle()
     assert (report.ok, report.reason, numbers(board, B)) == (True, "idle", [2, 4, 6])
     assert replay(board, board).ok
+
+
+async def test_an_escalation_alone_keeps_the_questions_of_agents_too(new_board: Boards) -> None:
+    board = new_board(components=[Escalation()])
+
+    @board.agent
+    async def deploy(a: A, ctx: Context) -> B:
+        return B(n=await ctx.ask("go", "Deploy?"))
+
+    await board.publish(A())
+    assert (await board.run_until_idle()).reason == "waiting"
+    await board.answer(board.artifacts(HumanQuestion)[0].id, True)
+    assert (await board.run_until_idle()).ok
+    assert numbers(board, B) == [1]
+
+
+async def test_an_agent_that_answers_mends_what_failed_in_the_same_run(new_board: Boards) -> None:
+    board = failing(new_board(components=[Escalation()], clock=VirtualClock()))
+
+    @board.agent
+    async def boss(question: HumanQuestion, ctx: Context) -> HumanAnswer:
+        return HumanAnswer(question=ctx.artifacts[0].id, value={"then": "retry", "edited": {"n": 4}})
+
+    await board.publish(A(n=1))
+    report = await board.run_until_idle()
+    assert (report.reason, report.dead, numbers(board, B)) == ("idle", 0, [4])
+    assert board.artifacts(HumanQuestion).total == 1
+    assert replay(board, board).ok
+
+
+async def test_nonsense_is_asked_for_again_in_few_words_however_often_it_comes(new_board: Boards) -> None:
+    board = failing(new_board(components=[Escalation()], clock=VirtualClock()))
+
+    @board.agent
+    async def confused(question: HumanQuestion, ctx: Context) -> HumanAnswer | None:
+        return HumanAnswer(question=ctx.artifacts[0].id, value=question.what) if ctx.artifacts[0].id < 500 else None
+
+    await board.publish(A(n=1))
+    assert (await board.run_until_idle()).reason == "waiting"
+    questions = board.artifacts(HumanQuestion).payloads
+    assert len(questions) > 20
+    assert max(len(question.what) for question in questions) < 300
 
 
 async def test_what_fails_again_is_asked_about_again(new_board: Boards) -> None:

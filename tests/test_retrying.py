@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stigmergy import Blackboard, Retry, replay
+from stigmergy import Blackboard, Context, Questions, Retry, replay
 from stigmergy.agents.models.errors import BadKey, ModelError, RateLimited
-from stigmergy.blackboard.errors import DefinitionError
+from stigmergy.blackboard.component import ADMIT, ActivationRequest, Admission, CallRequest, Component, Deny
+from stigmergy.blackboard.errors import CallRefused, DefinitionError
 from stigmergy.blackboard.events import Failed
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C, numbers
@@ -218,3 +219,44 @@ async def test_a_run_does_not_end_over_a_retry_that_starts_in_the_instant_of_res
     await board.publish(C())
     report = await board.run_until_idle()
     assert (report.reason, report.open, numbers(board, B)) == ("idle", 0, [1])
+
+
+class NoEffects(Component):
+    """Denies every effect."""
+
+    observes = ()
+
+    def admit(self, state: None, request: ActivationRequest | CallRequest, /) -> Admission:
+        return Deny("not here") if isinstance(request, CallRequest) else ADMIT
+
+
+@pytest.mark.parametrize("caught", [False, True])
+async def test_an_effect_that_was_denied_is_not_asked_for_again_and_who_can_do_without_goes_on(
+    new_board: Boards, caught: bool
+) -> None:
+    board = new_board(components=[NoEffects()], clock=VirtualClock())
+
+    async def pay() -> None: ...
+
+    @board.agent(retry=Retry(attempts=3))
+    async def work(a: A, ctx: Context) -> None:
+        try:
+            await ctx.call("pay", pay)
+        except CallRefused:
+            if not caught:
+                raise
+
+    failed = await failures(board)
+    assert [(e.error and e.error.type, e.retry_at) for e in failed] == ([] if caught else [("CallRefused", None)])
+
+
+async def test_what_nobody_answered_in_time_is_not_waited_for_again(new_board: Boards) -> None:
+    board = new_board(components=[Questions()], clock=VirtualClock())
+
+    @board.agent(retry=Retry(attempts=3))
+    async def work(a: A, ctx: Context) -> None:
+        await ctx.ask("go", "Go?", within=10)
+
+    failed = await failures(board)
+    ended = [(e.error and e.error.type, e.retry_at) for e in failed if e.kind == "error"]
+    assert ended == [("NotAnswered", None)]

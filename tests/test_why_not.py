@@ -245,7 +245,7 @@ async def test_a_budget_that_stopped_what_had_begun_is_told_also_after_a_crash_a
     for known in (board, crashed, read(board._source().name)):
         answer = known.why_not("thinker", made.id)
         assert only(answer) == (True, "budget")
-        assert "refuses effect 'model/2' of 'thinker': cost $0.10 of $0.15" in str(answer)
+        assert "refuses effect 'scripted' of 'thinker': cost $0.10 of $0.15" in str(answer)
     assert (await crashed.run_until_idle()).reason == "budget"
     assert only(crashed.why_not("thinker", made.id)) == (True, "budget")
 

@@ -49,7 +49,8 @@ class TendedBoard(OpenBoard):
                 few = ", ".join(str(c).lower() if isinstance(c, bool) else str(c) for c in question.choices)
                 raise NotAChoice(f"{value!r} is no answer to {question.what!r}. Choose one of {few}.")
             answer = HumanAnswer(question=asked.seq, value=given, by=PERSON.producer)
-            draft = draft_of(self._table, answer, key=answer_key(asked.seq), run=asked.run)
+            draft = draft_of(self._table, answer, key=answer_key(asked.seq), run=asked.run,
+                             visibility=asked.visibility)  # fmt: skip
             try:
                 [seq] = await owner.publish([draft], PERSON)
             except KeyReused as error:

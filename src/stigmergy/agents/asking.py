@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from stigmergy.blackboard.core.drafting import draft_of
+from stigmergy.blackboard.core.visibility import inherited, of_inputs
 from stigmergy.blackboard.errors import CallChanged, CallRefused, DefinitionError, NotAnswered
 from stigmergy.blackboard.events import Published
 from stigmergy.blackboard.payloads.table import TypeTable
@@ -96,7 +97,9 @@ class Asking:
             answer = self._published(answer_key(known.seq))
             if answer is not None or id == job.id:
                 return known.seq, HumanAnswer.model_validate_json(answer.payload) if answer is not None else None
-        [asked] = await desk.publish_from(job, [draft_of(TypeTable(), question, key=f"{job.id}/ask/{self.key}/{turn}")])
+        shown = inherited(of_inputs(map(desk.published, job.inputs), job.agent.name))
+        draft = draft_of(TypeTable(), question, key=f"{job.id}/ask/{self.key}/{turn}", visibility=shown)
+        [asked] = await desk.publish_from(job, [draft])
         return asked, None
 
     def _published(self, key: str) -> Published | None:

@@ -271,6 +271,7 @@ class Context(ContextMark):
 
         The body is unwound here and runs again from its start when the answer is there; effects that are recorded
         are not executed again. An answer that is no `answer` is refused, and the question asked anew.
+        Agents that may not see all inputs of this one see neither the question nor its answer.
 
         Args:
             key: unique among the effects of this body.

@@ -25,7 +25,12 @@ END_OF_TIME = 253_402_300_800
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Publish an artifact, in the same decision."""
+    """Publish an artifact, in the same decision.
+
+    Attributes:
+        about: ids of artifacts and activations that it tells of: only who may see all of these, and all inputs of
+            those, may see it. An error may quote what its agent was given.
+    """
 
     payload: BaseModel
     key: str | None = None
@@ -33,6 +38,7 @@ class Publish:
     priority: Priority | None = None
     run: str | None = None
     visibility: Visibility | None = None
+    about: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ class WorkflowComplete(BaseModel):
     """A run has no open work left, and has reached its goal.
 
     Attributes:
-        phases_completed: phases in which work was completed, in the order in which they first had any.
+        phases_completed: phases in which work was completed, in the order in which they first had any; none that only
+            artifacts name that not everybody may see.
         total_work_items: activations that completed.
         failed_work_items: dead letters and what waited for them; they do not keep a run from being complete.
     """
@@ -60,6 +61,7 @@ class Completion(Component[CompletionState]):
         goal: what else must hold, for example `every_phase(PHASES)`; None = something was completed.
     """
 
+    version = 2
     publishes = (WorkflowComplete,)
     observes: ClassVar[tuple[type[Event], ...]] = (*FOLDED, Idled)
 
@@ -94,7 +96,7 @@ class Completion(Component[CompletionState]):
             if log.open or not log.completed or not (self._goal is None or self._goal(log.phases)):
                 continue
             complete = WorkflowComplete(
-                phases_completed=[phase for phase, counts in log.phases.items() if phase and counts.completed],
+                phases_completed=[phase for phase, counts in log.public().phases.items() if phase and counts.completed],
                 total_work_items=log.completed,
                 failed_work_items=sum(counts.failed for counts in log.phases.values()),
             )

@@ -37,6 +37,7 @@ class Escalation(Questions):
     """Asks a person what to do about what failed for good, and does it; everything else goes on meanwhile.
 
     It stays a dead letter until it is answered. It also keeps the questions of agents, as `Questions` does.
+    Of the agents only those are asked that may see all inputs of what failed: the question quotes the error.
     What another component makes good before this one is not asked about.
 
     Args:
@@ -46,7 +47,7 @@ class Escalation(Questions):
     """
 
     observes: ClassVar[tuple[type[Event] | type[BaseModel], ...]] = (
-        *(what for what in Questions.observes if not issubclass(what, BaseModel)), Published, Opened, Closed,
+        *Questions.observes, Published, Opened, Closed,
     )  # fmt: skip
 
     def __init__(
@@ -95,8 +96,14 @@ class Escalation(Questions):
         event, a = seen.event, seen.activation
         if isinstance(event, Ended) and a is not None and a.id in state.failed:
             error = f"{event.error.type}: {short(event.error.message, 200)}" if event.error else event.reason
-            yield Publish(self._question(a.id, f"{a.agent}@{a.id} failed: {error}. What now?"), run=a.run)
-        if isinstance(event, Rang):  # its own answers it is not told of
+            yield Publish(
+                self._question(a.id, f"{a.agent}@{a.id} failed: {error}. What now?"), run=a.run, about=(a.id,)
+            )
+        said = seen.artifact.as_type(HumanAnswer) if seen.artifact is not None else None
+        answered = state.open.get(said.question) if said is not None else None
+        if said is not None and answered is not None and answered.by == self.name:  # its own answers it is not told of
+            yield self._remedy(answered.about, answered.run, said.value)
+        if isinstance(event, Rang):
             for asked in state.open.values():
                 if asked.overdue and asked.by == self.name:
                     yield self._remedy(asked.about, asked.run, asked.default)
@@ -109,7 +116,8 @@ class Escalation(Questions):
             remedy = Remedy.model_validate({"then": value} if isinstance(value, str) else value)
         except ValidationError as error:
             refused = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors())
-            return Publish(self._question(about, f"{value!r} is no answer about {about}. What now?", refused), run=run)
+            again = self._question(about, f"{short(repr(value), 200)} is no answer about {about}. What now?", refused)
+            return Publish(again, run=run, about=(about,))
         match remedy.then:
             case "retry":
                 return Redrive(about, edited=remedy.edited)

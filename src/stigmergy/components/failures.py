@@ -42,7 +42,8 @@ class Unmended:
 class Failures(Component[Unmended]):
     """Publishes a `WorkflowError` about what failed for good, so that agents can do something about it.
 
-    It takes care of nothing itself. What a component before it makes good is no error.
+    It takes care of nothing itself. What a component before it makes good is no error. Only who may see all inputs of
+    what failed sees it.
 
     Args:
         agents: whose failures; none = everybody's.
@@ -76,4 +77,4 @@ class Failures(Component[Unmended]):
             return
         kind, message = (event.error.type, event.error.message) if event.error else ("", event.reason)
         yield Publish(WorkflowError(agent=a.agent, activation=a.id, inputs=a.inputs, error_type=kind, message=message,
-                                    attempts=a.attempt - 1), run=a.run)  # fmt: skip
+                                    attempts=a.attempt - 1), run=a.run, about=(a.id,))  # fmt: skip

@@ -14,6 +14,8 @@ class Fallback(Component):
     The other agent is in reserve: it gets nothing else. What it publishes goes on where the output of the first would
     have, so both publish the same types; if it fails too, its own fallback is asked, if it has one.
 
+    An agent that may not see what it would take over gets nothing, and that is a dead letter of its own.
+
     Args:
         agents: agent -> the one that takes over; both consume the same types in the same order.
     """

@@ -87,13 +87,14 @@ class Questions(Component[OpenQuestions]):
             for id_, a in state.open.items():
                 if a.overdue:
                     answer = HumanAnswer(question=id_, value=a.default, by=DEADLINE)
-                    yield Publish(answer, key=answer_key(id_), run=a.run)
+                    yield Publish(answer, key=answer_key(id_), run=a.run, about=(id_,))
             return
         said = seen.artifact.as_type(HumanAnswer) if seen.artifact is not None else None
         if said is not None and seen.artifact is not None and said.question in state.open:
             # An agent said it. What counts is the one answer that has the key of the question.
             answer = HumanAnswer(question=said.question, value=said.value, by=seen.artifact.producer)
-            yield Publish(answer, key=answer_key(said.question), run=state.open[said.question].run)
+            run, about = state.open[said.question].run, (said.question, seen.artifact.id)
+            yield Publish(answer, key=answer_key(said.question), run=run, about=about)
 
     def admit(self, state: OpenQuestions, request: ActivationRequest | CallRequest, /) -> Admission:
         if isinstance(request, ActivationRequest):

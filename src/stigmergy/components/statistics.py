@@ -135,9 +135,9 @@ class WorkflowMetrics(BaseModel):
     Attributes:
         total_discoveries: work that was ever published.
         completed_work: activations that completed.
-        active_phases: phases with open work.
+        active_phases: phases with open work; none that only artifacts name that not everybody may see.
         blocked_work: activations that wait for other work.
-        blocked_by: the work ids they wait for.
+        blocked_by: the work ids they wait for, as far as everybody may see who waits.
         changes: how many changes of the work these numbers include.
     """
 
@@ -173,6 +173,7 @@ class Metrics(Component[MetricsState]):
         BadComponent: `every` is less than 1.
     """
 
+    version = 2
     publishes = (WorkflowMetrics,)
     observes: ClassVar[tuple[type[Event], ...]] = (*FOLDED, Idled)
 
@@ -199,13 +200,13 @@ class Metrics(Component[MetricsState]):
         at_rest = isinstance(seen.event, Idled) and unseen > 0
         if not at_rest and (self._every is None or unseen < self._every):
             return ()
-        work = state.work
+        work, public = state.work, state.work.public()
         metrics = WorkflowMetrics(
             total_discoveries=state.discoveries,
             completed_work=work.completed,
-            active_phases=work.active_phases,
+            active_phases=public.active_phases,
             blocked_work=len(work.blocked),
-            blocked_by=work.blocked_by,
+            blocked_by=public.blocked_by,
             changes=state.changes,
         )
         return [Publish(metrics)]

@@ -53,9 +53,10 @@ class NamedWork:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """An activation that waits for work: run and id of each."""
+    """An activation that waits for work: run and id of each; `hidden` from some if one of its inputs is."""
 
     on: tuple[tuple[str, str], ...]
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class WorkLog:
         failed: dead letter -> phase.
         named: artifact -> work that has a name and is not done.
         agents: agent -> the phase it serves.
+        told: phases that everybody may know of, since artifacts for everybody name them.
+        hidden: work that waits for other work, and that not everybody may see.
     """
 
     phases: dict[str, PhaseCounts] = field(default_factory=dict)
@@ -80,6 +83,8 @@ class WorkLog:
     failed: dict[int, str] = field(default_factory=dict)
     named: dict[int, NamedWork] = field(default_factory=dict)
     agents: dict[str, str] = field(default_factory=dict)
+    told: frozenset[str] = frozenset()
+    hidden: frozenset[int] = frozenset()
 
     @property
     def open(self) -> int:
@@ -100,6 +105,12 @@ class WorkLog:
     def blocked_by(self) -> list[str]:
         """The work ids that something waits for, each once."""
         return sorted({work for blocked in self.blocked.values() for _, work in blocked.on})
+
+    def public(self) -> "WorkLog":
+        """What can be published to everybody: without the names of phases and work that only private work says."""
+        told = self.told.union(self.agents.values())
+        phases = {phase: counts for phase, counts in self.phases.items() if phase in told}
+        return replace(self, phases=phases, blocked={id_: b for id_, b in self.blocked.items() if not b.hidden})
 
     def after(self, seen: Seen) -> "WorkLog":
         """The log after one more event; the same object if the event changes nothing."""
@@ -134,6 +145,10 @@ class WorkLog:
             phase = event.phase or str(getattr(seen.artifact and seen.artifact.payload, "phase", ""))
             phases = _count(log.phases, phase, pending=1)
             log = replace(log, phases=phases, untaken={**log.untaken, event.seq: phase})
+            if event.visibility is None and not event.held_by and phase not in log.told:
+                log = replace(log, told=log.told | {phase})
+        if event.blocking and (event.visibility is not None or event.held_by):
+            log = replace(log, hidden=log.hidden | {event.seq})
         return log
 
     def _activated(self, event: Activated, seen: Seen) -> "WorkLog":
@@ -153,9 +168,11 @@ class WorkLog:
         phases = _count(phases, phase, pending=1)
         blocked = self.blocked
         if event.blockers:
-            blocked = {**blocked, event.seq: Blocked(tuple(event.waits))}
+            blocked = {**blocked, event.seq: Blocked(tuple(event.waits), not self.hidden.isdisjoint(event.inputs))}
         pending = {**self.pending, event.seq: phase}
-        return WorkLog(phases, untaken, pending, self.active, blocked, failed, named, self.agents)
+        return replace(
+            self, phases=phases, untaken=untaken, pending=pending, blocked=blocked, failed=failed, named=named
+        )
 
     def _claimed(self, id_: int) -> "WorkLog":
         if id_ not in self.pending:
@@ -237,5 +254,5 @@ def _unblock(blocked: dict[int, Blocked], work: NamedWork) -> dict[int, Blocked]
     rest: dict[int, Blocked] = {}
     for id_, b in blocked.items():
         if on := tuple(w for w in b.on if w != done):
-            rest[id_] = Blocked(on)
+            rest[id_] = replace(b, on=on)
     return rest

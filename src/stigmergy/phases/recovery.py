@@ -32,6 +32,8 @@ class Recoveries:
 class Recovery(Component[Recoveries]):
     """Publishes critical work about what failed for good, so that some agent finds a way around it.
 
+    Only who may see all inputs of what failed sees that work: it quotes the error.
+
     Args:
         agents: whose failures; none = everybody's.
         phase: the phase that is to see to it.
@@ -96,7 +98,7 @@ class Recovery(Component[Recoveries]):
             discovered_by=self.name,
             metadata={"agent": a.agent, "activation": a.id, "inputs": list(a.inputs), "recovery": depth},
         )
-        yield Publish(work, tags=(RECOVERY,), run=a.run)
+        yield Publish(work, tags=(RECOVERY,), run=a.run, about=(a.id,))
 
 
 def _with(depth: Mapping[int, int], id_: int, deep: int) -> Mapping[int, int]:

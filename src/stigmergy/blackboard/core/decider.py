@@ -373,7 +373,7 @@ class Decider(Running):
                 d = self.past.draft(reaction.payload)
                 d.key, d.run = reaction.key, reaction.run or run
                 d.tags, d.priority = [*d.tags, *reaction.tags], reaction.priority or d.priority
-                d.visibility = reaction.visibility
+                d.visibility = self._narrowed(reaction)
                 for new in self._check([d]):
                     self._publish(new, origin, self._match(new, origin), new.run)
             case cp.Release():
@@ -392,7 +392,7 @@ class Decider(Running):
                     self._end(reaction.id, "cancelled", f"{origin.producer}: {reaction.reason}")
             case cp.Redrive():
                 edits = self.edits_of(reaction.id, reaction.edited or {})
-                self._redrive(reaction.id, edits, reaction.agent, origin.producer)
+                self._hand_over(self._redrive(reaction.id, edits, reaction.agent, origin.producer))
             case cp.Discard():
                 self._discard(reaction.id, f"{origin.producer}: {reaction.reason}", origin.producer)
 

@@ -1,16 +1,18 @@
 """Dead letters tried again: as they were, with other inputs, by another agent, or by nobody any more."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
 from stigmergy.blackboard import events as ev
+from stigmergy.blackboard.component import Publish
 from stigmergy.blackboard.core.decision import PERSON
 from stigmergy.blackboard.core.offers import Offers
+from stigmergy.blackboard.core.visibility import inherited, of_inputs, visible
 from stigmergy.blackboard.errors import NotFound
-from stigmergy.blackboard.events import Event
+from stigmergy.blackboard.events import Event, Visibility
 
 Fields = Mapping[str, JsonValue]
 
@@ -83,8 +85,11 @@ class Redriving(Offers):
 
     def inputs_of(self, old: ev.Activated) -> list[ev.Published]:
         """What a dead letter consumed."""
+        return self._published_as(old.inputs)
+
+    def _published_as(self, ids: Iterable[int]) -> list[ev.Published]:
         now = {e.seq: e for e in self._events}
-        found = [now.get(i) or self.past.event(i) for i in old.inputs]
+        found = [now.get(i) or self.past.event(i) for i in ids]
         return [p for p in found if isinstance(p, ev.Published)]
 
     def edits_of(self, id: int, fields: Fields) -> Edits:
@@ -111,6 +116,37 @@ class Redriving(Offers):
             scope=old.scope, run=old.run, priority=old.priority, depth=old.depth, redriven=id,
         )  # fmt: skip
         return self._activated(self._block(event), ids[-1])
+
+    def _hand_over(self, id: int) -> None:
+        """What is tried again by another agent ends at once where that may not see what it would be given."""
+        a = self.state.activations.get(id)
+        spec = self.index.agents.get(a.agent) if a is not None else None
+        if a is None or spec is None:
+            return
+        for p in self._published_as(a.inputs):
+            if (v := inherited([p.visibility])) is not None and not visible(
+                v, agent=spec.name, labels=spec.labels, tenant=spec.tenant, now=self._at, published=p.at
+            ):
+                self._end(id, "dead_letter", f"{spec.name} may not see {p.type}@{p.seq}")
+                return
+
+    def _narrowed(self, reaction: Publish) -> Visibility | None:
+        """Who may see what a component publishes: nobody who may not see what it tells of."""
+        if not reaction.about:
+            return reaction.visibility
+        found = [reaction.visibility]
+        now = {e.seq: e for e in self._events}
+        for id in reaction.about:
+            event = now.get(id) or self.past.event(id)
+            if isinstance(event, ev.Activated):
+                found += of_inputs(self.inputs_of(event), event.agent)
+            elif isinstance(event, ev.Published):
+                found.append(event.visibility)
+            else:
+                raise NotFound(
+                    f"{id} is neither an artifact nor an activation, so who may see what is about it is unknown."
+                )
+        return inherited(found, reaction.visibility.after if reaction.visibility is not None else None)
 
     def _edited(self, p: ev.Published, edited: Edited, cause: int, by: str) -> int:
         """An artifact in the place of another."""

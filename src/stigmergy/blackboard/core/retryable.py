@@ -3,10 +3,21 @@
 import math
 from collections.abc import Iterable
 
-from stigmergy.blackboard.errors import CallChanged, DefinitionError, DuplicateCall, NotJournalable, NotSendable
+from stigmergy.blackboard.errors import (
+    CallChanged,
+    CallRefused,
+    DefinitionError,
+    DuplicateCall,
+    NotAnswered,
+    NotJournalable,
+    NotSendable,
+)
 
-NEVER: tuple[type[BaseException], ...] = (DefinitionError, CallChanged, DuplicateCall, NotJournalable, NotSendable)
-"""What no further attempt can mend: the code has to be changed."""
+NEVER: tuple[type[BaseException], ...] = (
+    DefinitionError, CallChanged, DuplicateCall, NotJournalable, NotSendable, CallRefused, NotAnswered,
+)  # fmt: skip
+"""What no further attempt can mend: the code has to be changed, or what was said stands. A component that denies an
+effect means it (who may admit it later holds or parks it), and a deadline that has passed is on record."""
 
 
 def is_retryable(error: BaseException, never: Iterable[type[BaseException] | str] = ()) -> bool:

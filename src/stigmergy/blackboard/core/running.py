@@ -295,8 +295,9 @@ class Running(Redriving):
             # Not raised: a component that broke when it was asked is an event of this decision.
             if isinstance(answer, cp.Hold) and any(c.until is None for c in self.state.calls.values()):
                 return self._finish(), answer
-            text = f"{name} refuses effect {event.key!r} of {a.agent!r}: {answer.reason}"
             parked = isinstance(answer, cp.Deny) and answer.park
+            effect = event.name if parked else event.key  # what is parked is told to everybody; a key may quote inputs
+            text = f"{name} refuses effect {effect!r} of {a.agent!r}: {answer.reason}"
             return self._finish(), BudgetSpent(text) if parked else CallRefused(text)
         seq = self._emit(event, id)
         if event.until is not None:

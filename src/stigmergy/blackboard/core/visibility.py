@@ -1,10 +1,14 @@
 """Who may see an artifact: private, labelled, tenant, later; and the one test that everything asks."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import DefinitionError
-from stigmergy.blackboard.events import Visibility
+from stigmergy.blackboard.events import Published, Visibility
+
+NOBODY = Visibility(agents=[""])
+"""For nobody: no agent is called that."""
 
 
 class Named(Protocol):
@@ -64,6 +68,32 @@ def all_of(*visibilities: Visibility) -> Visibility:
         tenant=next(iter(tenants), None),
         after=max(times, default=None),
     )
+
+
+def inherited(visibilities: Iterable[Visibility | None], after: float | None = None) -> Visibility | None:
+    """Who may see what tells of all of these: who may see each of them, which may be nobody.
+
+    Delays are not inherited: what was taken is past them.
+
+    Args:
+        after: a delay of its own.
+    """
+    given = [v for v in visibilities if v is not None]
+    agents = [set(v.agents) for v in given if v.agents is not None]
+    tenants = {v.tenant for v in given if v.tenant is not None}
+    labels = {label for v in given for label in v.labels or ()}
+    shared = set.intersection(*agents) if agents else None
+    if len(tenants) > 1 or (shared is not None and not shared):
+        return NOBODY
+    found = Visibility(
+        None if shared is None else sorted(shared), sorted(labels) or None, next(iter(tenants), None), after
+    )
+    return None if found == Visibility() else found
+
+
+def of_inputs(inputs: Iterable[Published], agent: str) -> list[Visibility | None]:
+    """The visibilities of what an agent was given; what it has for review it is alone with."""
+    return [v for p in inputs for v in (p.visibility, Visibility([agent]) if p.held_by == agent else None)]
 
 
 def visible(
