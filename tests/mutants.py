@@ -111,9 +111,9 @@ CORE = (
     Mutant("a late worker is not noticed", rewrite(
         Running, "_held_by_worker", "and a.fence == fence", "")),
     Mutant("the agenda ignores concurrency", rewrite(
-        Agenda, "_free", "agent not in self._limit or", "True or")),
+        Agenda, "_free", "self._busy[agent] < self._limit[agent]", "True")),
     Mutant("the agenda ignores priority and age", rewrite(
-        Agenda, "add", "(a.at - WEIGHT[a.priority], a.id)", "(0.0, -a.id)")),
+        Agenda, "add", "(a.at - WEIGHT[a.priority], a.id, limited)", "(-a.at, -a.id, limited)")),
     Mutant("suspects run beside others", rewrite(
         Decision, "_queue_ready", "elif a.suspect:", "elif False:")),
     Mutant("closed runs go on", rewrite(
@@ -153,7 +153,7 @@ CORE = (
     Mutant("a work item is done when the first of its consumers is", rewrite(
         State, "_settle_works", "if work.open == 0 and not work.failed:", "if not work.failed:")),
     Mutant("time goes back", rewrite(
-        Decision, "_begin", "now if now > self.state.at else self.state.at", "now")),
+        Decision, "_begin", "now if now > state.at else state.at", "now")),
     Mutant("a finished artifact is kept for ever", rewrite(
         State, "_forget_unneeded", "alive.refs <= 0", "alive.refs < 0")),
     Mutant("an artifact is forgotten while somebody waits with it", rewrite(

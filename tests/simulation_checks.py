@@ -46,7 +46,8 @@ def check_conservation(decider: Decider, books: Books) -> None:
 def agenda_ids(decider: Decider) -> list[int]:
     """The activations on the agenda."""
     agenda = decider.agenda
-    return [id for heap in agenda._ready.values() for _, id in heap if id not in agenda._gone]
+    unlimited = [entry for entry in agenda._best if not entry[2]]
+    return [id for heap in (unlimited, *agenda._ready.values()) for _, id, _ in heap if id not in agenda._gone]
 
 
 def check_places(state: State, books: Books) -> None:

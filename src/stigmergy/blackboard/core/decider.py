@@ -171,8 +171,6 @@ class Decider(Running):
         )
         for id in sorted(state.running):
             a = state.activations[id]
-            if a.agent not in self.index.agents:
-                self.agenda.occupy(a.agent)
             error = ErrorInfo("Crashed", "the process ended while this was running")
             self._fail(a, "crashed", error, 0.0, ONCE, "")
         for name in [name for name in self._held if name not in self.observers.components]:

@@ -199,8 +199,9 @@ class Decision(ABC):
             self._keys_now.clear()
         if self._held_now:
             self._held_now.clear()
-        self._tx = self.state.seq + 1
-        self._at = now if now > self.state.at else self.state.at
+        state = self.state
+        self._tx = state.seq + 1
+        self._at = now if now > state.at else state.at
 
     def _emit(
         self, event: Event, cause: int = 0, artifact: Callable[[], Artifact[Any]] | None = None, gap: int = 0
