@@ -261,7 +261,7 @@ class Process:
         self.past.remember(events)
         for event, row in zip(events, rows, strict=True):
             if isinstance(event, Published):
-                self.past.add(event)
+                self.past.add(event, 0)
             copy = decode(row)
             assert copy == event, f"{event} comes back as {copy}"
             opens = (lambda e=copy: self.envelope(e)) if isinstance(copy, Published) else None

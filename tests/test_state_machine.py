@@ -130,7 +130,7 @@ class Board(RuleBasedStateMachine):
         self.past.remember(events)
         for event in events:
             if isinstance(event, Published):
-                self.past.add(event)
+                self.past.add(event, 0)
         self.highest = self.rows[-1].seq
         return events
 

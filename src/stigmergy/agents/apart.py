@@ -23,7 +23,7 @@ from traceback import format_exc
 from typing import Any
 from weakref import WeakSet
 
-from stigmergy.agents.threads import enter_body, in_thread
+from stigmergy.agents.threads import Inside, enter_body, in_thread
 from stigmergy.blackboard.errors import NotSendable, ProcessDied
 
 KEPT = 30.0
@@ -185,7 +185,7 @@ def _answer(data: bytes) -> bytes:
     except Exception as error:  # noqa: BLE001  told to the process that asks
         way_out = "Define it, and the classes of its inputs, at the top level of a module file"
         return _packed("raised", NotSendable(f"{name} cannot be loaded in another process ({error}). {way_out}."))
-    enter_body(call.agent, call.home)
+    enter_body(Inside(call.agent, call.home))
     try:
         result = body(*call.args, **call.named)
         if inspect.iscoroutine(result):

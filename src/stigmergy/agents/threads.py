@@ -27,10 +27,12 @@ inside_body: ContextVar[tuple[Inside, ...]] = ContextVar("inside_body", default=
 """The bodies that run here, each in the one before: a body may run a board of its own."""
 
 
-def enter_body(agent: str, home: object) -> None:
+def enter_body(body: Inside) -> None:
     """A body of this board begins here, where another of it may have run before."""
-    outer = tuple(body for body in inside_body.get() if body.home is not home and body.home != home)
-    inside_body.set((*outer, Inside(agent, home)))
+    outer, home = inside_body.get(), body.home
+    if outer:
+        outer = tuple(other for other in outer if other.home is not home and other.home != home)
+    inside_body.set((*outer, body))
 
 
 async def in_thread(fn: Callable[[], R], lingering: Callable[[], Callable[[], None]] | None = None) -> R:

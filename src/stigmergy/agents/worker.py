@@ -14,7 +14,7 @@ from stigmergy.agents.call import brings
 from stigmergy.agents.context import Context
 from stigmergy.agents.outputs import check_fan_out, declared
 from stigmergy.agents.request import Request, envelope
-from stigmergy.agents.threads import enter_body, in_thread
+from stigmergy.agents.threads import Inside, enter_body, in_thread
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing, ContextProvider
 from stigmergy.blackboard.core.decision import Draft
@@ -32,8 +32,11 @@ class _Plan:
     """What is known of an agent before it runs, so that the hot path looks nothing up."""
 
     agent: Agent
+    inside: Inside
     function: Callable[..., Any]
     outputs: dict[type[BaseModel], Output]
+    counted: list[Output]
+    """Those of which it must publish so many."""
     provider: ContextProvider | None
     simple: bool
     """Its body is async and takes payloads in the order of the inputs, and nothing else."""
@@ -69,8 +72,10 @@ class BodyWorker:
         function = means.function
         return _Plan(
             agent,
+            Inside(agent.name, self._home),
             function if function is not None else _nobody,
             {o.model: o for o in agent.outputs},
+            [o for o in agent.outputs if o.fan_out is not None],
             (means.context or provider) if wants_context or function is None else None,
             plain and set(kinds) == {"payload"} and in_order,
             frozenset(_complete(s) for s in agent.spec.subscriptions),
@@ -84,7 +89,7 @@ class BodyWorker:
     async def perform(self, job: Job) -> list[Draft]:
         """Run one body and check what it returns."""
         plan = self._plans[job.agent.name]
-        enter_body(job.agent.name, self._home)
+        enter_body(plan.inside)
         if plan.simple:
             decode, events = self._types.decode, [job.desk.published(id) for id in job.inputs]
             if tuple([event.type for event in events]) in plan.arrives:
@@ -179,9 +184,9 @@ class BodyWorker:
         """
         spec = plan.agent.spec
         drafts: list[Draft] = []
-        for payload in (returned,) if isinstance(returned, BaseModel) else _flat(returned, spec):
+        payloads = (returned,) if isinstance(returned, BaseModel) else [*_flat(returned, spec)]
+        for payload in payloads:
             output = plan.outputs.get(type(payload)) or declared(spec, payload)
-            counts[output.type_name] = counts.get(output.type_name, 0) + 1
             if (output.where.predicates or output.where.equals) and not matches(output.where, payload):
                 continue
             if self._check is not None:
@@ -189,9 +194,10 @@ class BodyWorker:
             drafts.append(draft_of(
                 self._types, payload, tags=output.tags, visibility=output.visibility, review_by=output.review_by,
             ))  # fmt: skip
-        for output in spec.outputs:
-            if output.fan_out is not None:
-                check_fan_out(spec, output, counts.get(output.type_name, 0))
+        if plan.counted:
+            made = [(plan.outputs.get(type(payload)) or declared(spec, payload)).type_name for payload in payloads]
+            for output in plan.counted:
+                check_fan_out(spec, output, counts.get(output.type_name, 0) + made.count(output.type_name))
         return drafts
 
 

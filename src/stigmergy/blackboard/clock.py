@@ -25,9 +25,12 @@ class SystemClock:
 
     def now(self) -> float:
         """Seconds since the epoch (UTC)."""
-        since = monotonic()
-        self._at, self._since = max(time(), self._at + since - self._since), since
-        return self._at
+        since, machine = monotonic(), time()
+        at = self._at + since - self._since
+        if machine > at:
+            at = machine
+        self._at, self._since = at, since
+        return at
 
     def follow(self, at: float) -> None:
         """Go on from this time if the machine's clock is behind it, as a board's may be that was open before."""

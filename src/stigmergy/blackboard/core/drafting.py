@@ -38,15 +38,14 @@ def draft_of(
             raise BadType(f"{payload.ref} is on a board already. Give its payload to publish that again.")
         kind = types.add(model)
     copy, data = kind.encode(payload)
-    if not isinstance(tags, str | Iterable):
-        raise DefinitionError(f"tags={tags!r} are no tags. Give a list of texts.")
+    draft = Draft(copy, data, kind.name, kind.version, kind.schema, run, key, [], priority, visibility, review_by)
+    if tags != ():
+        if not isinstance(tags, str | Iterable):
+            raise DefinitionError(f"tags={tags!r} are no tags. Give a list of texts.")
+        draft.tags = [tags] if isinstance(tags, str) else list(tags)
     if visibility is not None and not isinstance(visibility, Visibility):
         raise DefinitionError(f"visibility={visibility!r} is none of private(…), labelled(…), tenant(…), after(…).")
-    draft = Draft(
-        copy, data, kind.name, kind.version, kind.schema, run, key, [tags] if isinstance(tags, str) else list(tags),
-        priority, visibility, review_by,
-    )  # fmt: skip
-    if kind.has_work or kind.has_priority or kind.has_phase or kind.has_tags or kind.has_blocking or kind.has_parent:
+    if kind.has_any:
         _take_fields(draft, kind, copy)
     if key is not None:
         check_text("key", key)

@@ -41,6 +41,7 @@ class ArtifactType:
         schema: digest of the JSON schema, titles and descriptions left out.
         has_work, has_parent, has_blocking, has_priority, has_phase, has_tags: whether the model has the field
             `work_id`, `parent_work_id`, `blocking_work_ids`, `priority`, `phase`, `tags`.
+        has_any: whether it has one of these.
         upcasts: version n -> function from the JSON object of version n to that of version n + 1.
     """
 
@@ -54,6 +55,7 @@ class ArtifactType:
     has_priority: bool
     has_phase: bool
     has_tags: bool
+    has_any: bool
     upcasts: Mapping[int, Upcast]
     _dump: Callable[..., bytes]
     _load: Callable[..., BaseModel]
@@ -278,10 +280,12 @@ def _make(model: type[BaseModel]) -> ArtifactType:
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         raise BadType(f"{name} cannot be used as an artifact type: {str(error).splitlines()[0]}") from error
     has = model.model_fields.keys()
+    special = {"work_id", "parent_work_id", "blocking_work_ids", "priority", "phase", "tags"}
     return ArtifactType(
         name=name, version=version, model=model, schema=digest(model), upcasts=upcasts, _dump=dump, _load=load,
         has_work="work_id" in has, has_parent="parent_work_id" in has, has_blocking="blocking_work_ids" in has,
         has_priority="priority" in has, has_phase="phase" in has, has_tags="tags" in has,
+        has_any=not special.isdisjoint(has),
     )  # fmt: skip
 
 

@@ -88,17 +88,17 @@ class Attempts:
         claimed, ready, durable = self._claimed, self._ready, self._owner.writer.durable
         while claimed and claimed[0] <= durable:
             ready.append(claimed.popleft())
-        self._claim()
+        self._claim(self._owner.clock.now())
         if ready and (self._turn is None or self._turn.done()):
             self._turn = asyncio.get_running_loop().create_task(self._take_turn())
 
-    def _claim(self) -> None:
+    def _claim(self, now: float) -> None:
         owner, bodies = self._owner, self._bodies
         decider, writer, unbegun = owner.decider, owner.writer, bodies.unbegun
         while decider.agenda.count or decider.suspects:
             if bodies.count + bodies.lingering >= self._concurrency or writer.behind > self.window:
                 return
-            events, a = decider.claim(owner.clock.now())
+            events, a = decider.claim(now)
             owner.record(events)
             if a is not None:
                 unbegun[a.fence] = a
@@ -126,16 +126,16 @@ class Attempts:
             if a is None:  # stopped before it began
                 continue
             self._bodies.tasks[a.fence] = task
-            await self._attempt(a)
-            if task is not self._turn or task.cancelling() or owner.clock.now() > until or not owner.going_on:
+            now = await self._attempt(a)
+            if task is not self._turn or now > until or task.cancelling() or not owner.going_on:
                 break
-            self._claim()
+            self._claim(now)
         if task is self._turn:
             self._turn = None
         owner.pump()
 
-    async def _attempt(self, a: Activation) -> None:
-        """One attempt of one activation, from its claim to its recorded end."""
+    async def _attempt(self, a: Activation) -> float:
+        """One attempt of one activation, from its claim to its recorded end; when that was, in log time."""
         owner = self._owner
         spec = owner.decider.index.agents[a.agent]
         id, fence = a.id, a.fence
@@ -155,20 +155,23 @@ class Attempts:
                     owner.arm()  # it may have been claimed in this turn, and has a timeout
                 drafts = await _rest_of(body, context, waits_for)
             seconds = perf_counter() - started
-            events = owner.decider.complete(id, fence, drafts, seconds, owner.clock.now(), spec.retry)
+            now = owner.clock.now()
+            events = owner.decider.complete(id, fence, drafts, seconds, now, spec.retry)
         except BaseException as error:  # noqa: BLE001  whatever a body raises, it is the activation that failed
-            events = self._failed(job, spec, error, perf_counter() - started)
+            now = owner.clock.now()
+            events = self._failed(job, spec, error, perf_counter() - started, now)
         self._bodies.ended(a.agent, fence)
         if owner.writer.failed is None:
             owner.record(events)
+        return now
 
-    def _failed(self, job: Job, spec: AgentSpec, error: BaseException, seconds: float) -> list[Event]:
+    def _failed(self, job: Job, spec: AgentSpec, error: BaseException, seconds: float, now: float) -> list[Event]:
         owner = self._owner
         if isinstance(error, BrokenOff) or (isinstance(error, StoreError) and error.reader is owner.reader):
             owner.writer.fail(error)  # a board that cannot be read is not the body's failure
         if owner.writer.failed is not None:
             return []
-        id, fence, now = job.id, job.fence, owner.clock.now()
+        id, fence = job.id, job.fence
         stopped: ErrorInfo | None = None
         if job.suspended and not isinstance(error, Exception):
             stopped = ErrorInfo("Suspended", "it waits for an answer")

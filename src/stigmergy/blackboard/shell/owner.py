@@ -117,9 +117,7 @@ class Owner:
             self._aim(self.past.event(event.cause))
 
     def _note(self, event: Any) -> None:
-        self.past.add(event)
-        if self.past.full:
-            self.past.trim(self.writer.durable)
+        self.past.add(event, self.writer.durable)
         if self._goal is not None and not event.held_by:
             self._aim(event)
 

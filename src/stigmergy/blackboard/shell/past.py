@@ -43,18 +43,16 @@ class RecentPast:
         """These events were decided; they are remembered until they are durable."""
         self._young.extend(events)
 
-    def add(self, event: Published) -> None:
-        """An artifact was published."""
-        self._published[event.seq] = event
+    def add(self, event: Published, durable: int) -> None:
+        """An artifact was published; of those that the store has by now, the oldest are forgotten."""
+        published = self._published
+        published[event.seq] = event
         if event.key is not None:
             self._keys[event.run, event.key] = event
         if event.work is not None:
             self._works[event.run, event.work] = event.seq
-
-    @property
-    def full(self) -> bool:
-        """Whether to trim."""
-        return len(self._published) > self._enough
+        if len(published) > self._enough:
+            self.trim(durable)
 
     def trim(self, durable: int) -> None:
         """Forget the oldest of what the store has by now."""
