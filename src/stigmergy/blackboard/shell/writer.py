@@ -9,7 +9,7 @@ from time import sleep
 
 from stigmergy.blackboard.events import Event
 from stigmergy.blackboard.stores.base import Snapshot, Store
-from stigmergy.blackboard.stores.rows import encode
+from stigmergy.blackboard.stores.rows import encode_all
 
 BATCH = 1_000
 """Events in one commit; a larger decision goes alone."""
@@ -64,7 +64,7 @@ class Writer:
         with self._settling:
             young = self._young[:]
             try:
-                self._store.append_now([encode(event) for event in young])
+                self._store.append_now(encode_all(young))
             except Exception as error:
                 self.failed = error
                 raise
@@ -112,7 +112,7 @@ class Writer:
                     await self._store.save_snapshot(first)
             else:
                 events = self._batch(first)
-                await self._store.append([encode(event) for event in events])
+                await self._store.append(encode_all(events))
         except BaseException as error:
             if isinstance(first, Snapshot) or (isinstance(error, asyncio.CancelledError) and self._settled(events)):
                 raise

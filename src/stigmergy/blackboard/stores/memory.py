@@ -3,6 +3,7 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from struct import Struct
 from threading import Lock
 
@@ -13,6 +14,7 @@ _SNAPSHOTS = 4
 _HEAD = Struct("<qdqIIIQII")
 """tx, at, cause, kind, run, type; where the body starts in the text, its length, and the payload's."""
 _pack = _HEAD.pack
+_SEQ = itemgetter(0)
 
 
 class MemoryStore:
@@ -101,62 +103,68 @@ class MemoryLog:
         Raises:
             StoreError: a position or a key is already taken, or a text cannot be stored.
         """
-        texts = self._checked(rows)
-        word, start, size = self._word, len(self._text), iter(map(len, texts))
+        last, start, word = self._last, len(self._text), self._word
         heads: list[bytes] = []
-        for seq, tx, at, kind, cause, run, type_, key, work, _, _ in rows:
-            body, payload = next(size), next(size)
-            heads.append(_pack(tx, at, cause, word[kind], word[run], word[type_], start, body, payload))
-            start += body + payload
-            self._seq.append(seq)
-            if key is not None or work is not None:
-                self._named[seq] = (key, work)
-            if kind == "Published":
-                self._index(seq, run, type_, key, work)
-        self._heads += b"".join(heads)
-        self._text += b"".join(texts)
-        if rows:
-            self._last = rows[-1].seq
-
-    def _checked(self, rows: Sequence[Row]) -> list[bytes]:
-        """The texts as bytes, two a row. Whatever can fail fails here, before anything is changed."""
-        last, word = self._last, self._word
-        keys: set[tuple[str, str]] = set()
         texts: list[bytes] = []
-        for seq, _, _, kind, _, run, type_, key, work, body, payload in rows:
+        published: list[Row] = []
+        keys: set[tuple[str, str]] = set()
+        named: dict[int, tuple[str | None, str | None]] = {}
+        for row in rows:  # whatever can fail fails here, before anything is changed
+            seq, tx, at, kind, cause, run, type_, key, work, body, payload = row
             if seq <= last:
                 raise StoreError(
                     f"memory: event {seq} cannot follow event {last}. Append each event once, in log order."
                 )
             last = seq
-            seen = key is None and work is None and run in word and type_ in word
-            names = "" if seen else f"{run}{type_}{key}{work}"
+            if key is not None or work is not None or run not in word or type_ not in word:
+                self._check_names(row, keys)
+                named[seq] = (key, work)
             try:
-                texts += body.encode(), payload.encode()
-                names.encode()
+                text, more = body.encode(), payload.encode()
             except UnicodeEncodeError as error:
-                raise StoreError(f"memory: event {seq} has text that is not Unicode.") from error
-            if "\0" in names:
-                raise StoreError(f"memory: the run, type, key or work id of event {seq} has a NUL character.")
-            if key is not None and run is not None and kind == "Published":
-                if (run, key) in self._by_key or (run, key) in keys:
-                    raise StoreError(f"memory: run {run!r} already has an artifact with the key {key!r}.")
-                keys.add((run, key))
-        return texts
+                raise not_unicode(seq) from error
+            size, rest = len(text), len(more)
+            heads.append(_pack(tx, at, cause, word[kind], word[run], word[type_], start, size, rest))
+            texts += text, more
+            start += size + rest
+            if kind == "Published":
+                published.append(row)
+        self._seq.extend(map(_SEQ, rows))
+        for row in published:
+            self._index(row)
+        self._named.update(named)
+        self._heads += b"".join(heads)
+        self._text += b"".join(texts)
+        self._last = last
 
-    def _index(self, seq: int, run: str | None, type_: str | None, key: str | None, work: str | None) -> None:
-        where = run, type_
+    def _check_names(self, row: Row, keys: set[tuple[str, str]]) -> None:
+        """Refuse a text that cannot be stored, and a key that is taken: by what is here, or by these keys."""
+        names = f"{row.run}{row.type}{row.key}{row.work}"
+        try:
+            names.encode()
+        except UnicodeEncodeError as error:
+            raise not_unicode(row.seq) from error
+        if "\0" in names:
+            raise StoreError(f"memory: the run, type, key or work id of event {row.seq} has a NUL character.")
+        if row.key is not None and row.run is not None and row.kind == "Published":
+            if (row.run, row.key) in self._by_key or (row.run, row.key) in keys:
+                raise StoreError(f"memory: run {row.run!r} already has an artifact with the key {row.key!r}.")
+            keys.add((row.run, row.key))
+
+    def _index(self, row: Row) -> None:
+        where = run, type_ = row.run, row.type
         lists = self._lists.get(where)
         if lists is None:
             r, t = self._word[run], self._word[type_]
             wanted = dict.fromkeys(((0, 0), (r, 0), (0, t), (r, t)))
             lists = self._lists[where] = [self._published.setdefault(w, array("q")) for w in wanted]
+        seq = row.seq
         for positions in lists:
             positions.append(seq)
-        if run is not None and key is not None:
-            self._by_key[run, key] = seq
-        if run is not None and work is not None:
-            self._by_work.setdefault((run, work), seq)
+        if run is not None and row.key is not None:
+            self._by_key[run, row.key] = seq
+        if run is not None and row.work is not None:
+            self._by_work.setdefault((run, row.work), seq)
 
     def _link(self) -> None:
         """Link every row that is shown to what caused it; done when somebody asks, for nobody may."""
@@ -281,3 +289,8 @@ class MemoryLog:
             *self._named.get(seq, (None, None)), self._text[start:middle].decode(),
             self._text[middle : middle + payload].decode(),
         )  # fmt: skip
+
+
+def not_unicode(seq: int) -> StoreError:
+    """What is said of a text with half a surrogate pair."""
+    return StoreError(f"memory: event {seq} has text that is not Unicode.")

@@ -1,7 +1,6 @@
 """Events as rows and back. The body of a row is the event as JSON, with fields that have their default left out."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,29 +8,22 @@ from pydantic import ValidationError
 from stigmergy.blackboard.errors import NewerBoard, StoreDamaged
 from stigmergy.blackboard.events import KINDS, Called, Event, Published
 from stigmergy.blackboard.stores.base import Row
-from stigmergy.blackboard.stores.encoding import ADAPTERS, BODIES
+from stigmergy.blackboard.stores.encoding import ADAPTERS, ROWS
 
-_TO_JSON: dict[type[Event], tuple[str, Callable[[Any], str]]] = {
-    cls: (kind, BODIES[cls]) for kind, cls in KINDS.items()
-}
 _FROM_JSON: dict[str, Callable[..., Any]] = {k: ADAPTERS[cls].validator.validate_json for k, cls in KINDS.items()}
 _NEWER = {"unexpected_keyword_argument", "literal_error"}
 """What pydantic calls a field that there is not, and a word that is not one of those there are."""
-_row: Callable[[tuple[object, ...]], Row] = partial(tuple.__new__, Row)
-"""A row from its values in order; the class itself takes twice as long."""
 
 
-def encode(event: Any) -> Row:
+def encode(event: Event) -> Row:
     """The row of an event."""
-    cls = event.__class__
-    kind, body = _TO_JSON[cls]
-    if cls is Published:
-        return _row((
-            event.seq, event.tx, event.at, kind, event.cause, event.run, event.type, event.key, event.work,
-            body(event), event.payload.decode(),
-        ))  # fmt: skip
-    payload = event.payload.decode() if cls is Called else ""
-    return _row((event.seq, event.tx, event.at, kind, event.cause, None, None, None, None, body(event), payload))
+    return ROWS[event.__class__](event)
+
+
+def encode_all(events: Iterable[Event]) -> list[Row]:
+    """The rows of some events."""
+    rows = ROWS
+    return [rows[event.__class__](event) for event in events]
 
 
 def decode(row: Row) -> Event:
