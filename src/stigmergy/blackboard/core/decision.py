@@ -130,7 +130,7 @@ class Decision(ABC):
         self._short: dict[int, str] = {}
         """Those whose next effect costs more than is left, and what it said; to be parked when their turn comes."""
         self._events: list[Event] = []
-        self._finished = True
+        """Of the decision that is being made; of one that broke off, too."""
         self._keys_now: dict[tuple[str, str], tuple[int, str]] = {}
         self._held_now: dict[int, Artifact[Any]] = {}
         """Of this decision: what the past cannot know yet."""
@@ -191,10 +191,8 @@ class Decision(ABC):
     # -- making events --------------------------------------------------------------------------------------------
 
     def _begin(self, now: float) -> None:
-        if self._events and not self._finished:
+        if self._events:
             raise BrokenOff("a decision broke off half made, so the board does nothing more. Open it again.")
-        self._finished = False
-        self._events = []
         if self._keys_now:
             self._keys_now.clear()
         if self._held_now:
@@ -207,7 +205,8 @@ class Decision(ABC):
         self, event: Event, cause: int = 0, artifact: Callable[[], Artifact[Any]] | None = None, gap: int = 0
     ) -> int:
         state = self.state
-        event.seq, event.tx, event.at, event.cause = state.seq + 1 + gap, self._tx, self._at, cause
+        seq = event.seq = state.seq + 1 + gap
+        event.tx, event.at, event.cause = self._tx, self._at, cause
         observed = self.observers.any
         prior = state.concerned(event) if observed else None
         state.apply(event)
@@ -216,11 +215,13 @@ class Decision(ABC):
             self._queue_ready()
         if observed:
             self._observe(event, artifact, prior)
-        return event.seq
+        return seq
 
     def _queue_ready(self) -> None:
-        for activation in self.state.ready:
-            a = self.state.activations.get(activation)
+        state, ready = self.state, self.state.ready
+        state.ready = []
+        for activation in ready:
+            a = state.activations.get(activation)
             if a is None or a.status != "ready":
                 continue
             if a.agent not in self.index.agents:
@@ -229,7 +230,6 @@ class Decision(ABC):
                 self.suspects.append(a.id)
             else:
                 self.agenda.add(a)
-        self.state.ready = []
 
     def _observe(self, event: Event, artifact: Callable[[], Artifact[Any]] | None, prior: Activation | None) -> None:
         a = prior or self.state.activations.get(event.seq)
@@ -254,8 +254,8 @@ class Decision(ABC):
             while self.observers.changed:
                 self._after_changes()
                 self._react()
-        self._finished = True
-        return self._events
+        events, self._events = self._events, []
+        return events
 
     def _react(self) -> None:
         count = 0

@@ -22,13 +22,14 @@ OWN_ID = "\0own id"
 """The key of an artifact that is itself the ancestor its group shares; its id is known once it is on the log."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Place:
     """A slot of a subscription, with whose it is.
 
     Attributes:
         order: the order of definition.
         single: one artifact alone is an activation.
+        plainly: how it takes whatever the index finds for it, if it asks for nothing else and needs no key.
     """
 
     order: int
@@ -37,6 +38,12 @@ class Place:
     slot: Slot
     index: int
     single: bool
+    plainly: "Take | None" = None
+
+    def __post_init__(self) -> None:
+        slot = self.slot
+        if self.single and not (slot.producers or slot.tags or slot.where.predicates):
+            self.plainly = Take(self)
 
 
 @dataclass(slots=True)
@@ -115,11 +122,12 @@ class Index:
         own: list[str] = []
         taken = ""
         done: set[str] | None = None
+        public = artifact.visibility is None and not artifact.only
         for place in self.places(artifact.type, artifact.payload):
             agent = place.agent
             if agent.name == taken or (done is not None and agent.name in done):
                 continue
-            take = self._try(place, artifact, now, published)
+            take = (place.plainly if public else None) or self._try(place, artifact, now, published)
             if take is None:
                 continue
             if artifact.producer == agent.name and not agent.self_trigger:

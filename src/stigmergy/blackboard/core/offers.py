@@ -29,6 +29,16 @@ class Offers(Places):
 
     def _check(self, drafts: Sequence[Draft], run: str = "") -> list[Draft]:
         """The drafts that are new, or an error that says which is refused and why."""
+        limit = self.limits.payload_bytes
+        for d in drafts:
+            if (
+                d.key is not None or d.work is not None or d.parent_work is not None or d.blocking or d.review_by
+                or (limit is not None and len(d.data) > limit)
+            ):  # fmt: skip
+                return self._check_each(drafts, run)
+        return [*drafts]
+
+    def _check_each(self, drafts: Sequence[Draft], run: str) -> list[Draft]:
         new: list[Draft] = []
         keys: dict[tuple[str, str], str] = {}
         works: dict[tuple[str, str | None], Draft] = {}
@@ -36,11 +46,8 @@ class Offers(Places):
             if d.work is not None:
                 works.setdefault((d.run or run, d.work), d)
         try:
-            limit = self.limits.payload_bytes
             for d in drafts:
-                plain = d.key is None and d.work is d.parent_work is None and not (d.blocking or d.review_by)
-                small = limit is None or len(d.data) <= limit
-                if (plain and small) or self._is_new(d, d.run or run, keys, works):
+                if self._is_new(d, d.run or run, keys, works):
                     new.append(d)
         except PublishError as error:
             error.position = next(i for i, other in enumerate(drafts) if other is d)
@@ -134,14 +141,16 @@ class Offers(Places):
         return id
 
     def _offer(self, take: Take, artifact: int, run: str, priority: Priority, depth: int) -> None:
+        place = take.place
         if take.error is not None:
-            id = self._activated(_alone(take.place, artifact, run, priority, depth), artifact)
+            id = self._activated(_alone(place, artifact, run, priority, depth), artifact)
             self._end(id, "dead_letter", "filter raised", take.error)
-        elif take.place.single:
-            event = _alone(take.place, artifact, run, priority, depth)
-            self._activated(self._block(event) if self.state.alive[artifact].blocking else event, artifact)
+        elif not place.single:
+            self._enter(place, artifact, run, str(artifact) if take.key == OWN_ID else take.key)
+        elif self.state.alive[artifact].blocking:
+            self._activated(self._block(_alone(place, artifact, run, priority, depth)), artifact)
         else:
-            self._enter(take.place, artifact, run, str(artifact) if take.key == OWN_ID else take.key)
+            self._emit(_alone(place, artifact, run, priority, depth), artifact)
 
 
 def check_size(type_name: str, data: bytes, limit: int | None) -> None:

@@ -39,7 +39,9 @@ class Running(Redriving):
 
     def origin_of(self, activation: int) -> Origin:
         """What the artifacts of an open activation inherit."""
-        a = self.state.activations[activation]
+        return self._origin_of(self.state.activations[activation])
+
+    def _origin_of(self, a: Activation) -> Origin:
         return Origin(a.agent, a.id, a.run, a.root, a.depth + 1, self._ancestors(a) if self.index.ancestors else {})
 
     def _ancestors(self, a: Activation) -> dict[str, int]:
@@ -88,10 +90,11 @@ class Running(Redriving):
             return None
         while (id := self.agenda.take()) is not None:
             a = self.state.activations[id]
-            if self.state.runs[a.run].closed:
+            run = self.state.runs[a.run]
+            if run.closed:
                 self.parked[id] = "closed"
                 self.agenda.free(a.agent)
-            elif why := self._short.pop(id, "") or over_limit(a, self.state.runs[a.run], self.limits):
+            elif why := self._short.pop(id, "") or over_limit(a, run, self.limits):
                 self.parked[id] = why
                 self.agenda.free(a.agent)
             elif not self.observers.admitting or self._admitted(a):
@@ -176,7 +179,7 @@ class Running(Redriving):
                 f"Limits(fan_out={limit:_}): {a.agent!r} returned {len(drafts):,} outputs. Return fewer, or raise it."
             )
         new = self._check(drafts, a.run)
-        origin = self.origin_of(id)
+        origin = self._origin_of(a)
         matches = [self._match(d, origin) for d in new]
         for c in self.observers.reviewing:
             verdict = self._review(c, a, drafts)
