@@ -368,7 +368,7 @@ def over_limit(a: Activation, run: RunTotals, limits: Limits) -> str:
     if limits.depth is not None and a.depth > limits.depth:
         return f"depth {a.depth:,} of {limits.depth:,}"
     if limits.seconds is not None and run.seconds >= limits.seconds:
-        return f"seconds {run.seconds:.1f} of {limits.seconds:.1f}"
+        return f"seconds {run.seconds:.2f} of {limits.seconds:g}"
     if limits.tokens is not None and run.tokens >= limits.tokens:
         return f"tokens {run.tokens:,} of {limits.tokens:,}"
     if limits.cost is not None and Decimal(run.cost) >= Decimal(limits.cost):
