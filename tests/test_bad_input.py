@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, cast
 
 import pytest
@@ -143,6 +144,7 @@ ASKED: list[tuple[str, Ask, type[StigmergyError], str]] = [
     ("none for many", lambda b: b.publish_many(None), errors.BadType, "None is no list of them."),
     ("lists in a list", lambda b: b.publish_many([[A()]]), errors.BadType, "list is no artifact type."),
     ("no such file", lambda b: b.publish_file("no.jsonl"), errors.SeedError, "no.jsonl cannot be read: No such file"),
+    ("watch after a word", lambda b: anext(b.watch("x")), errors.NotFound, "after='x' is no position."),
     ("no name", lambda b: b.publish_file(None), errors.SeedError, "None is no file name. Give that of a .jsonl"),
     ("NUL in a name", lambda b: b.publish_file("a\0.json"), errors.SeedError, "cannot be read: embedded null byte."),
     ("type of seeds", lambda b: b.publish_file("a.json", type_name=A), errors.SeedError, "Give the name of"),
@@ -158,6 +160,7 @@ READ: list[tuple[str, Ask, type[StigmergyError], str]] = [
     ("no filter of anything", lambda b: b.artifacts(where=5), errors.BadFilter, "filters by 5; where= takes a mapping"),
     ("no filter of a name", lambda b: b.artifacts("X", where=["n"]), errors.BadFilter, "filters by 'n'; where= takes"),
     ("a moment of bool", lambda b: b.at(True), errors.NotFound, "True is no moment of a board."),
+    ("events after a word", lambda b: b.events("x"), errors.NotFound, "after='x' is no position."),
     ("no agent", lambda b: b.find(5), errors.NotFound, "There is no agent 5."),
     ("fold a class", lambda b: b.fold(Completion), errors.BadComponent, "Give an instance of a class derived from"),
     ("limit of bool", lambda b: b.artifacts(A, limit=True), errors.BadFilter, "limit=True is no number."),
@@ -185,6 +188,19 @@ async def test_a_verb_says_what_is_wrong_with_its_arguments(
         await ask(board)
     assert text in one_line(raised.value)
     await goes_on(board)
+
+
+async def test_positions_before_the_first_and_after_the_last_are_the_ends_of_the_log(new_board: Boards) -> None:
+    board = with_a_witness(new_board())
+    await board.publish(A(n=1))
+    await board.run_until_idle()
+    everything = list(board.events())
+    assert list(board.events(-5)) == everything
+    assert list(board.events(10**30)) == []
+    assert [await anext(board.watch(-5))] == everything[:1]
+    assert board.at(-5).last == board.at(datetime(1, 1, 1)).last == 0
+    assert board.at(10**30).last == board.last
+    assert numbers(board.at(10**30), C) == [1]
 
 
 @pytest.mark.parametrize(("ask", "error", "text"), [a[1:] for a in READ], ids=[a[0] for a in READ])

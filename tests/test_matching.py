@@ -234,7 +234,7 @@ async def test_routing_by_equality_costs_the_same_however_many_agents_ask_for_ot
         costs.append(await lines_for(board.publish(A(n=7, key="k"))))
         await board.run_until_idle()
     assert got == [3, 7] * 2
-    assert costs[1] <= costs[0] + 5
+    assert costs[1] < 1.5 * costs[0]
 
 
 async def test_an_enum_is_equal_to_its_member_and_its_value(new_board: Boards) -> None:

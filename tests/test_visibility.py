@@ -1,5 +1,6 @@
 """Who sees what, and that every doubt ends in not seeing."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -89,6 +90,23 @@ def test_an_empty_restriction_is_refused_because_it_would_read_as_everybody() ->
             make()
     with pytest.raises(DefinitionError, match="tenant"):
         tenant("")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: private(["ada"]),  # type: ignore[arg-type]
+        lambda: private(None),  # type: ignore[arg-type]
+        lambda: private("ada", ""),
+        lambda: labelled(5),  # type: ignore[arg-type]
+        lambda: tenant(None),  # type: ignore[arg-type]
+        lambda: after("1"),  # type: ignore[arg-type]
+        lambda: after(1, "ada"),  # type: ignore[arg-type]
+    ],
+)
+def test_who_is_no_name_is_refused(make: Callable[[], Visibility]) -> None:
+    with pytest.raises(DefinitionError, match=r"^[^\n]+$"):
+        make()
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])

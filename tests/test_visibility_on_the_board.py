@@ -21,6 +21,7 @@ from stigmergy import (
     tenant,
 )
 from stigmergy.blackboard.component import Reaction, Withdraw
+from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Enrolled, Event, Published, Visibility
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C
@@ -137,6 +138,33 @@ async def test_no_provider_can_show_what_its_agent_may_not_see(
     await board.run_until_idle(horizon=0)
     assert {name for name, ids in shown.items() if secret.id in ids} == readers
     assert all(public.id in ids for ids in shown.values())
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Visibility(agents="anna"),  # type: ignore[arg-type]
+        Visibility(agents=["anna", 5]),  # type: ignore[list-item]
+        Visibility(labels="medical"),  # type: ignore[arg-type]
+        Visibility(tenant=5),  # type: ignore[arg-type]
+        Visibility(after="soon"),  # type: ignore[arg-type]
+        Visibility(after=float("nan")),
+        "anna",
+    ],
+    ids=str,
+)
+async def test_what_is_no_visibility_lets_nobody_in(new_board: Boards, odd: Any) -> None:
+    """A text in the place of a list would be for everybody whose name is a part of it."""
+    board = new_board()
+    took: list[str] = []
+    for name in ("a", "anna", "nn"):
+        board.agent(name).consumes(A).body(lambda a: took.append("one"))
+    with pytest.raises(DefinitionError, match=r"is none of private\(…\), labelled\(…\), tenant\(…\), after\(…\)"):
+        await board.publish(A(), visibility=odd)
+    with pytest.raises(DefinitionError, match=r'agent "x": visibility=.* is none of private'):
+        board.agent("x").consumes(B).publishes(A, visibility=odd)
+    assert took == []
+    assert board.artifacts(A).total == 0
 
 
 # -- the context -------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from stigmergy.blackboard.core.where import Filter
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import (
     BadType,
+    NotFound,
     PublishError,
     SeedError,
     UseContext,
@@ -199,8 +200,12 @@ class Blackboard(TendedBoard):
 
         Raises:
             BoardBroken: an append failed; nothing more comes.
+            NotFound: `after` is no position.
         """
+        if type(after) is not int:
+            raise NotFound(f"after={after!r} is no position. Positions are whole numbers.")
         await self._open()
+        after = max(0, after)
         news = asyncio.Event()
         self._watchers.add(news)
         try:

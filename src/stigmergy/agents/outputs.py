@@ -6,7 +6,7 @@ from typing import Any, Generic, TypedDict, TypeVar
 from pydantic import BaseModel
 
 from stigmergy.agents.subscribe import names
-from stigmergy.blackboard.core.visibility import Named
+from stigmergy.blackboard.core.visibility import Named, checked_visibility
 from stigmergy.blackboard.core.where import Filter, parse_where, written_at
 from stigmergy.blackboard.definitions import AgentSpec, Output
 from stigmergy.blackboard.errors import DefinitionError, UndeclaredOutput, WrongFanOut
@@ -57,10 +57,8 @@ def output(
         UnknownField, BadFilter, BadType, DefinitionError: it cannot work as written.
     """
     at = written_at(place)
-    if visibility is not None and not isinstance(visibility, Visibility):
-        raise DefinitionError(
-            f"{subject}: visibility={visibility!r} is none of private(…), labelled(…), tenant(…), after(…).{at}"
-        )
+    if visibility is not None:
+        checked_visibility(visibility, f"{subject}: visibility=", at)
     least_most = (fan_out, fan_out) if isinstance(fan_out, int) else fan_out
     if least_most is not None and not _is_range(least_most):
         way_out = "Give a number, or (least, most)."

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.core.decision import Draft
+from stigmergy.blackboard.core.visibility import checked_visibility
 from stigmergy.blackboard.errors import BadType, DefinitionError, InvalidPayload
 from stigmergy.blackboard.events import Priority, Visibility
 from stigmergy.blackboard.payloads.table import TypeTable
@@ -43,8 +44,8 @@ def draft_of(
         if not isinstance(tags, str | Iterable):
             raise DefinitionError(f"tags={tags!r} are no tags. Give a list of texts.")
         draft.tags = [tags] if isinstance(tags, str) else list(tags)
-    if visibility is not None and not isinstance(visibility, Visibility):
-        raise DefinitionError(f"visibility={visibility!r} is none of private(…), labelled(…), tenant(…), after(…).")
+    if visibility is not None:
+        checked_visibility(visibility, "visibility=")
     if kind.has_any:
         _take_fields(draft, kind, copy)
     if key is not None:

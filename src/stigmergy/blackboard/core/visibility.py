@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
+from stigmergy.blackboard.definitions import is_number
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Published, Visibility
@@ -24,7 +25,7 @@ def private(*agents: str | Named) -> Visibility:
     Args:
         agents: agents, or their names; at least one.
     """
-    names = [agent if isinstance(agent, str) else agent.name for agent in agents]
+    names = [agent if isinstance(agent, str) else getattr(agent, "name", "") for agent in agents]
     return Visibility(agents=_given(names, "private", "agent"))
 
 
@@ -46,7 +47,7 @@ def after(seconds: Seconds, then: Visibility | None = None) -> Visibility:
         then: who may see it from then on; everybody if left out.
     """
     later = Visibility(after=in_seconds(seconds, "after()"))
-    return later if then is None else all_of(later, then)
+    return later if then is None else all_of(later, checked_visibility(then, "after(): then="))
 
 
 def all_of(*visibilities: Visibility) -> Visibility:
@@ -94,6 +95,25 @@ def inherited(visibilities: Iterable[Visibility | None], after: float | None = N
 def of_inputs(inputs: Iterable[Published], agent: str) -> list[Visibility | None]:
     """The visibilities of what an agent was given; what it has for review it is alone with."""
     return [v for p in inputs for v in (p.visibility, Visibility([agent]) if p.held_by == agent else None)]
+
+
+def checked_visibility(given: object, who: str, at: str = "") -> Visibility:
+    """What was given as a visibility, if it is one: a text in the place of a list would let in whoever is part of it.
+
+    Args:
+        who, at: who says it and where, for errors: `agent "ship": visibility=`.
+
+    Raises:
+        DefinitionError: it is none.
+    """
+    if isinstance(given, Visibility):
+        lists = [names for names in (given.agents, given.labels) if names is not None]
+        texts = [name for names in lists if isinstance(names, list) for name in names]
+        named = all(isinstance(names, list) for names in lists) and all(isinstance(name, str) for name in texts)
+        timed = given.after is None or is_number(given.after)
+        if named and timed and isinstance(given.tenant, str | None):
+            return given
+    raise DefinitionError(f"{who}{given!r} is none of private(…), labelled(…), tenant(…), after(…).{at}")
 
 
 def visible(

@@ -186,7 +186,7 @@ class View:
         if not isinstance(moment, int | datetime) or isinstance(moment, bool):
             raise NotFound(f"{moment!r} is no moment of a board. Give a position, or a datetime.")
         position = moment if isinstance(moment, int) else _position_at(source.reader, at, last)
-        return Fixed(replace(source, until=_end_of_decision(source.reader, position, last)))
+        return Fixed(replace(source, until=_end_of_decision(source.reader, min(position, last), last)))
 
     def report(self) -> Report:
         """What happened up to now, and what is left, folded from the log."""
@@ -278,8 +278,10 @@ class View:
 
     def events(self, after: int = 0) -> Iterator[Event]:
         """The events of the log after that position, in order, read in pages."""
+        if type(after) is not int:
+            raise NotFound(f"after={after!r} is no position. Positions are whole numbers.")
         source = self._source()
-        return (decode(row) for row in source.reader.events(after, _until(source)))
+        return (decode(row) for row in source.reader.events(max(0, min(after, _until(source))), _until(source)))
 
     def _position(self, id: int | str | Artifact[Any]) -> tuple[int, str]:
         if isinstance(id, Artifact):
@@ -353,7 +355,7 @@ def _until(source: Source) -> int:
 
 
 def _end_of_decision(reader: Reader, position: int, last: int) -> int:
-    first = next(reader.events(position - 1, last), None)
+    first = next(reader.events(max(0, position - 1), last), None)
     if first is None or first.seq != position:
         return max(0, min(position, last))
     for row in reader.events(position, last):
