@@ -1,8 +1,11 @@
 """Closing or dying and opening again: what is open survives, what was missed is offered."""
 
 import asyncio
+import shutil
+import sqlite3
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,6 +237,57 @@ async def test_dead_letters_survive_with_their_errors_and_can_be_tried_again(fil
     report = await after_.run_until_idle()
     assert numbers(after_, B) == [7]
     assert report.left.dead_letters == ()
+
+
+class Step(BaseModel):
+    work_id: str
+    blocking_work_ids: list[str] = []
+
+
+@pytest.mark.req("S3.58")
+async def test_a_board_goes_on_in_the_same_way_with_its_snapshot_and_without(tmp_path: Path) -> None:
+    clock = VirtualClock()
+
+    def define(board: Blackboard) -> Blackboard:
+        async def pair(a: A, b: B) -> C:
+            return C(n=a.n + b.n)
+
+        async def gather(many: list[C]) -> None: ...
+
+        async def flaky(step: Step) -> None:
+            raise OSError("no")
+
+        board.agent("pair").consumes(A, B, by="key", window=50).publishes(C).body(pair)
+        board.agent("gather").consumes(C, batch=3, within=500).body(gather)
+        board.agent("flaky").limits(retry=Retry(attempts=2, backoff=200, cap=200)).consumes(Step).body(flaky)
+        return board
+
+    with_it, without = tmp_path / "with.db", tmp_path / "without.db"
+    async with define(Blackboard(with_it, clock=clock)) as board:
+        await board.publish_many([A(n=1, key="x"), A(n=2, key="y"), B(n=1, key="x"), B(n=5, key="z")])
+        await board.publish_many([Step(work_id="late", blocking_work_ids=["first"]), Step(work_id="first")])
+        await board.publish(A(n=9), visibility=after(400))
+        await board.publish(C(n=7), review_by="nobody")
+        await board.publish(A(n=1), key="k")
+        report = await board.run_until_idle()
+        assert [bool(kind) for kind in (report.left.waiting, report.left.blocked, report.left.due)] == [True] * 3
+    shutil.copy(with_it, without)
+    connection = sqlite3.connect(without)
+    assert connection.execute("SELECT count(*) FROM snapshot").fetchone() == (1,)
+    connection.execute("DELETE FROM snapshot")
+    connection.commit()
+    connection.close()
+
+    logs = []
+    for path in (with_it, without):
+        async with define(Blackboard(path, clock=VirtualClock(clock.now()))) as board:
+            await board.publish(A(n=1), key="k")
+            await board.publish_many([B(n=2, key="y"), A(n=5, key="z")])
+            report = await board.run_until_idle(horizon=None)
+            assert (report.reason, report.dead, report.blocker_failed) == ("idle", 1, 1)
+            assert numbers(board, C) == [2, 4, 10]
+            logs.append([(type(e).__name__, e.seq, e.tx, e.cause, e.at) for e in board.events()])
+    assert logs[0] == logs[1]
 
 
 # -- who is there ------------------------------------------------------------------------------------------------------
