@@ -182,7 +182,7 @@ class Denies(Component[None]):
         return ADMIT
 
 
-@pytest.mark.req("S3.42")
+@pytest.mark.req("S3.42", "S2.10")
 async def test_a_denied_activation_ends_skipped_with_the_reason(new_board: Boards) -> None:
     board = new_board(components=[Denies("other")])
     ran: list[int] = []

@@ -399,6 +399,7 @@ async def test_an_agent_and_a_component_cannot_have_one_name(new_board: Boards) 
         board.add(Adder())
 
 
+@pytest.mark.req("S2.13")
 async def test_components_are_asked_in_the_order_of_the_list(new_board: Boards) -> None:
     order: list[str] = []
 

@@ -26,6 +26,7 @@ def test_hello_answers() -> None:
     assert run("examples.hello").endswith("HELLO\n")
 
 
+@pytest.mark.req("S3.79")
 def test_auth_says_what_ran_and_where_the_cached_route_came_from() -> None:
     summary, _, reason = run("examples.auth").rpartition("\n\n")
     assert "10 done" in summary

@@ -39,7 +39,7 @@ def run_to_the_end(folder: Path) -> None:
     assert (out, err) == ("running\ndone\n", "")
 
 
-@pytest.mark.req("S3.57", "S3.58")
+@pytest.mark.req("S3.57", "S3.58", "S2.8")
 def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     moments = random.Random(20)
     kills, boards = 0, 0

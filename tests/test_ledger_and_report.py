@@ -377,17 +377,24 @@ async def test_a_board_that_was_published_to_and_never_ran_waits(file_board: Boa
     assert report.left.unfinished[0].ready == 1
 
 
-async def test_the_report_of_the_file_is_the_report_of_the_run(new_board: Boards) -> None:
+@pytest.mark.req("S2.9")
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_report_of_the_file_is_the_report_of_the_run(new_board: Boards, fails: bool) -> None:
     board = new_board()
     board.agent("ship").consumes(A, B, by="key").body(take_ab)
 
     @board.agent
     async def break_(c: C) -> None:
-        raise ValueError("no")
+        if fails:
+            raise ValueError("no")
 
     await board.publish_many([C(n=1), C(n=2)])
     await board.publish(A(key="x"))
-    assert await board.run_until_idle() == board.report()
+    report = await board.run_until_idle()
+    assert (report.ok, report.dead) == (not fails, 2 * fails)
+    assert board.report() == report
+    kept = (await new_board.reopened(board)).report()
+    assert (kept.reason, kept.done, kept.dead, kept.seconds) == (report.reason, report.done, report.dead, report.seconds)
 
 
 async def test_every_prefix_of_a_log_can_be_saved_and_gone_on_from(new_board: Boards) -> None:

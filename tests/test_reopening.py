@@ -95,7 +95,7 @@ async def test_work_that_was_published_and_not_begun_is_done_afterwards(file_boa
     assert numbers(after_, B) == [1, 2]
 
 
-@pytest.mark.req("S3.58")
+@pytest.mark.req("S3.58", "S2.8")
 async def test_finished_work_is_not_done_again(file_board: Boards, ending: str) -> None:
     ran: list[int] = []
     board = copying(file_board(), ran)
