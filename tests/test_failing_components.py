@@ -87,6 +87,24 @@ async def test_a_component_whose_alarm_raises_is_out_of_service(new_board: Board
     assert_out_of_service(board, report, "alarm")
 
 
+async def test_an_alarm_that_is_no_time_from_the_start_is_out_of_service(new_board: Boards) -> None:
+    class Tomorrow(Component[None]):
+        observes = (C,)
+
+        def alarm(self, state: None, /) -> float | None:
+            return "tomorrow"  # type: ignore[return-value]
+
+    board = new_board(components=[Tomorrow()])
+    ran: list[int] = []
+    copying(board, ran)
+    await board.publish(A(n=5))
+    report = await board.run_until_idle()
+    [left] = report.left.failed_components
+    assert (left.component, ran, report.reason) == ("tomorrow", [5], "component_failed")
+    assert left.error is not None
+    assert "tomorrow" in left.error.message
+
+
 async def test_a_guard_that_raises_denies_everything_from_then_on(new_board: Boards) -> None:
     board = new_board(components=[raising("admit")])
     ran: list[int] = []
@@ -371,6 +389,24 @@ async def test_a_reaction_that_is_refused_is_the_components_fault_and_publishes_
     assert left.error is not None
     assert left.error.type == "KeyReused"
     assert [t.of for t in board.artifacts(Total).payloads] == [1]
+
+
+async def test_a_component_publishes_only_what_it_declares(new_board: Boards) -> None:
+    class Smuggler(Component[None]):
+        observes = (A,)
+        publishes = (Total,)
+
+        def react(self, state: None, seen: Seen, /) -> Iterable[Reaction]:
+            yield Publish(Total(of=1))
+            yield Publish(B(n=2))
+
+    board = new_board(components=[Smuggler()])
+    await board.publish(A())
+    report = await board.run_until_idle()
+    [left] = report.left.failed_components
+    assert left.error is not None
+    assert (left.error.type, board.artifacts(B).total) == ("UndeclaredOutput", 0)
+    assert left.error.message == "'smuggler' published B. Add it to its publishes = (…)."
 
 
 class Opaque:

@@ -132,6 +132,12 @@ class Roster:
         if type(component).start is Component.start and _keeps_state(type(component)):
             text = f"{type(component).__name__} keeps state but has no start(). Return there the state before any event"
             raise BadComponent(f"{text}, or derive from Component without [...].{at}")
+        for what in ("publishes", "observes"):
+            kinds = getattr(component, what)
+            if kinds is not None and not (isinstance(kinds, tuple | list) and all(isinstance(k, type) for k in kinds)):
+                raise BadComponent(
+                    f"{component.name!r}: {what} = {kinds!r}; write a tuple of classes: (Vote, Tally).{at}"
+                )
         for model in _models_of(component):
             type_of(model)
         self._components[component.name] = component

@@ -18,7 +18,7 @@ from stigmergy.blackboard.core.matching import Candidate, Place
 from stigmergy.blackboard.core.running import Running
 from stigmergy.blackboard.core.timers import Timer
 from stigmergy.blackboard.definitions import ONCE
-from stigmergy.blackboard.errors import NotFound, StigmergyError
+from stigmergy.blackboard.errors import NotFound, StigmergyError, UndeclaredOutput
 from stigmergy.blackboard.events import ErrorInfo, Event, Reason, storable
 from stigmergy.blackboard.exhaustion import LimitReached
 from stigmergy.blackboard.payloads.types import check_text
@@ -366,6 +366,9 @@ class Decider(Running):
         run = origin.run or DEFAULT_RUN
         match reaction:
             case cp.Publish():
+                if type(reaction.payload) not in self.observers.components[origin.producer].publishes:
+                    name = type(reaction.payload).__name__
+                    raise UndeclaredOutput(f"{origin.producer!r} published {name}. Add it to its publishes = (…).")
                 for text in (reaction.key, reaction.run, *reaction.tags):
                     check_text("name", text or "")
                 d = self.past.draft(reaction.payload)

@@ -305,6 +305,8 @@ class Decision(ABC):
         except Exception as error:  # noqa: BLE001  user code: the component is taken out of service, on record
             if self._tx:
                 self._fault(name, error, self.state.seq)
+            else:  # there is no decision yet that could record it: asked again in the first
+                self.observers.changed.add(name)
             return
         if due is None:
             self._alarms.pop(name, None)
