@@ -16,6 +16,17 @@ BLOCKS = [
 ]
 
 
+@pytest.mark.req("S3.83")
+def test_the_page_on_customizing_has_snippets_and_each_is_run() -> None:
+    page = next(page for page in PAGES if page.name == "customize.md")
+    sections = page.read_text(encoding="utf-8").split("\n## ")[1:]
+    assert len(sections) >= 5
+    snippets = [blocks(section, "python") for section in sections]
+    assert all(len(some) == 1 for some in snippets)
+    assert {some[0] for some in snippets} <= {block.values[0] for block in BLOCKS}
+
+
+@pytest.mark.req("S3.83")
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_code_in_the_documentation_runs(block: str, tmp_path: Path) -> None:
     program = tmp_path / "block.py"

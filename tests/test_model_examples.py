@@ -153,6 +153,7 @@ async def test_research_runs_as_its_first_lines_say() -> None:
     assert run("examples.research", "Why?").returncode == 2
 
 
+@pytest.mark.req("S3.80")
 @pytest.mark.parametrize(
     ("file", "agent", "seed"),
     [("phases", "analyzer", phases.task()), ("research", "planner", research.Question(text="Why?"))],
@@ -169,4 +170,5 @@ async def test_what_an_example_would_ask_can_be_seen(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert f'You are the agent "{agent}".' in done.stdout
+    assert ("YOU ARE AN ANALYSIS AGENT" in done.stdout) == (file == "phases"), "what its phase asks of it"
     assert json.dumps(seed.model_dump()["text" if file == "research" else "description"]) in done.stdout
