@@ -30,7 +30,6 @@ from stigmergy.blackboard.errors import (
     TypeClash,
     UnknownField,
 )
-from stigmergy.board import Blackboard
 from stigmergy.components import Consensus
 from tests import quoted_signatures
 
@@ -756,12 +755,6 @@ def test_a_component_that_breaks_the_contract_is_refused(roster: Roster) -> None
 def test_a_component_names_classes_in_tuples(roster: Roster, said: dict[str, Any]) -> None:
     with pytest.raises(BadComponent, match=f"{next(iter(said))} = .* write a tuple of classes"):
         roster.add(type("Odd", (Component,), said)())
-
-
-def test_components_are_given_as_a_list() -> None:
-    for make in (Roster, Blackboard):
-        with pytest.raises(DefinitionError, match="no list of them"):
-            make(components=Counter())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["", " ", "outside", "a@b", 3, None])
