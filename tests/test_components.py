@@ -1,5 +1,7 @@
 """Progress, completion, statistics, metrics and costs as folds of logs that are made by hand."""
 
+import re
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -24,6 +26,7 @@ from stigmergy.components import (
 from stigmergy.components.progress import AgentProgress
 from stigmergy.components.statistics import Timing
 from stigmergy.components.worklog import PhaseCounts
+from stigmergy.phases import Recovery
 from tests.hand_made import HandMadeLog
 
 
@@ -387,6 +390,29 @@ def test_metrics_can_be_published_without_waiting_for_rest() -> None:
     assert [m.changes for m in log.published if isinstance(m, WorkflowMetrics)] == [3, 6, 9]
     with pytest.raises(BadComponent, match="every=0"):
         Metrics(every=0)
+
+
+# -- definitions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: every_phase("analysis"), "'analysis' is no list of phases"),
+        (lambda: every_phase(None), "None is no list of phases"),  # type: ignore[arg-type]
+        (lambda: PhaseStatistics("analysis"), "'analysis' is no list of phases"),
+        (lambda: PhaseStatistics([1]), "is no list of phases"),  # type: ignore[list-item]
+        (lambda: Completion(["analysis"]), "a goal is a function"),  # type: ignore[arg-type]
+        (lambda: Metrics("3"), "every='3'"),  # type: ignore[arg-type]
+        (lambda: Metrics(1.5), "every=1.5"),  # type: ignore[arg-type]
+        (lambda: Recovery(depth="2"), "depth='2'"),  # type: ignore[arg-type]
+        (lambda: Recovery(depth=0), "depth=0"),
+        (lambda: Recovery(phase=" "), "phase=' '"),
+    ],
+)
+def test_what_cannot_work_is_refused_where_it_is_written(make: Callable[[], object], complaint: str) -> None:
+    with pytest.raises(BadComponent, match=re.escape(complaint)):
+        make()
 
 
 # -- costs ------------------------------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from stigmergy.blackboard.component import Component, Publish, Reaction, Seen
+from stigmergy.blackboard.errors import BadComponent
 from stigmergy.blackboard.events import Activated, Enrolled, Event, Idled, Published
-from stigmergy.components.worklog import FOLDED, PhaseCounts, WorkLog
+from stigmergy.components.worklog import FOLDED, PhaseCounts, WorkLog, phase_names
 
 Goal = Callable[[Mapping[str, PhaseCounts]], bool]
 """Says of a run's counts by phase whether it has what it was for. Pure."""
@@ -32,8 +33,12 @@ class WorkflowComplete(BaseModel):
 
 
 def every_phase(phases: Iterable[str]) -> Goal:
-    """The goal that each of these phases has completed work and none that waits or runs."""
-    names = tuple(phases)
+    """The goal that each of these phases has completed work and none that waits or runs.
+
+    Raises:
+        BadComponent: these are no names of phases.
+    """
+    names = phase_names(phases)
 
     def reached(counts: Mapping[str, PhaseCounts]) -> bool:
         found = [counts.get(name, PhaseCounts()) for name in names]
@@ -59,6 +64,9 @@ class Completion(Component[CompletionState]):
 
     Args:
         goal: what else must hold, for example `every_phase(PHASES)`; None = something was completed.
+
+    Raises:
+        BadComponent: the goal is no function.
     """
 
     version = 2
@@ -66,6 +74,10 @@ class Completion(Component[CompletionState]):
     observes: ClassVar[tuple[type[Event], ...]] = (*FOLDED, Idled)
 
     def __init__(self, goal: Goal | None = None) -> None:
+        if goal is not None and not callable(goal):
+            raise BadComponent(
+                f"Completion(goal={goal!r}): a goal is a function of counts, such as every_phase(PHASES)."
+            )
         self._goal = goal
 
     def start(self) -> CompletionState:

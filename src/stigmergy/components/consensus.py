@@ -90,7 +90,8 @@ class Consensus(Component[Polls]):
 
     A vote begins when a voter is activated with an artifact, and that artifact is its subject; it ends when every
     voter has voted, abstained or failed. A voter that completes without a `Vote` has abstained. A run that ends while
-    a vote lacks a voter that was not asked ends as `waiting`, and names it.
+    a vote lacks a voter that was not asked ends as `waiting`, and names it. A vote counts when it is published, also
+    while it is held for review.
 
     Args:
         options: the ballot.

@@ -8,9 +8,10 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from stigmergy.blackboard.component import Component, Publish, Reaction, Seen
+from stigmergy.blackboard.definitions import is_number
 from stigmergy.blackboard.errors import BadComponent
 from stigmergy.blackboard.events import Activated, Completed, Event, Failed, Idled, Published
-from stigmergy.components.worklog import FOLDED, PhaseCounts, WorkLog, is_work
+from stigmergy.components.worklog import FOLDED, PhaseCounts, WorkLog, is_work, phase_names
 
 _STEPS = 32
 """Buckets per doubling of a duration: a quantile is at most 3 % off, and a day has fewer than 1,000 buckets."""
@@ -91,7 +92,7 @@ class PhaseStatistics(Component[Statistics]):
     observes: ClassVar[tuple[type[Event], ...]] = FOLDED
 
     def __init__(self, phases: Iterable[str] = ()) -> None:
-        self._phases = tuple(phases)
+        self._phases = phase_names(phases)
 
     def start(self) -> Statistics:
         return Statistics(WorkLog({phase: PhaseCounts() for phase in self._phases}))
@@ -178,8 +179,8 @@ class Metrics(Component[MetricsState]):
     observes: ClassVar[tuple[type[Event], ...]] = (*FOLDED, Idled)
 
     def __init__(self, every: int | None = None) -> None:
-        if every is not None and every < 1:
-            raise BadComponent(f"Metrics(every={every}) would never publish. Give at least 1, or None for idle only.")
+        if every is not None and (not is_number(every, whole=True) or every < 1):
+            raise BadComponent(f"Metrics(every={every!r}) would never publish. Give at least 1, or None for idle only.")
         self._every = every
 
     def start(self) -> MetricsState:

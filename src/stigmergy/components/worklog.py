@@ -4,10 +4,12 @@ A unit of work is one activation. Work that names a phase and that no agent has 
 The phase of an activation is its agent's, else that of the work it was given, else "" (no phase).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from stigmergy.blackboard.component import Seen
+from stigmergy.blackboard.errors import BadComponent
 from stigmergy.blackboard.events import (
     Activated,
     Claimed,
@@ -223,6 +225,18 @@ class WorkLog:
             failed={**self.failed, id_: phase} if how == "failed" else self.failed,
             named=named,
         )
+
+
+def phase_names(phases: Iterable[str]) -> tuple[str, ...]:
+    """The names, for a component that is told of phases.
+
+    Raises:
+        BadComponent: they are none.
+    """
+    names: tuple[str, ...] = ("",) if isinstance(phases, str) or not isinstance(phases, Iterable) else tuple(phases)
+    if not all(isinstance(name, str) and name for name in names):
+        raise BadComponent(f"{phases!r} is no list of phases. Give a list of names, or PHASES.")
+    return names
 
 
 def is_work(seen: Seen) -> bool:

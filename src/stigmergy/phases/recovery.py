@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from stigmergy.blackboard.component import Component, Publish, Reaction, Seen
 from stigmergy.blackboard.core.visibility import Named
+from stigmergy.blackboard.definitions import is_number
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import BadComponent
 from stigmergy.blackboard.events import Activated, Ended, Event, Published, Redriven
@@ -47,8 +48,10 @@ class Recovery(Component[Recoveries]):
     def __init__(
         self, *agents: str | Named, phase: str = "analysis", depth: int = 2, cooldown: Seconds | None = None
     ) -> None:
-        if depth < 1:
-            raise BadComponent("Recovery needs depth >= 1.")
+        if not is_number(depth, whole=True) or depth < 1:
+            raise BadComponent(f"Recovery(depth={depth!r}): a whole number from 1.")
+        if not isinstance(phase, str) or not phase.strip():
+            raise BadComponent(f"Recovery(phase={phase!r}): the name of a phase that sees to failures.")
         self._agents = frozenset(a if isinstance(a, str) else a.name for a in agents)
         self._phase = phase
         self._depth = depth
