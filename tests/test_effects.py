@@ -512,4 +512,23 @@ async def test_a_key_of_a_body_cannot_stand_for_two_payloads(new_board: Boards) 
         await ctx.publish(B(n=1), key="k")
         await ctx.publish(B(n=2), key="k")
 
-    assert isinstance(await error_in_body(new_board(), body), KeyReused)
+    error = await error_in_body(new_board(), body)
+    assert isinstance(error, KeyReused)
+    assert "'attempt' gave ctx.publish something else under the key 'k' before" in str(error)
+
+
+async def test_an_attempt_that_publishes_something_else_than_the_one_before_is_told_where(new_board: Boards) -> None:
+    board = new_board(clock=VirtualClock())
+
+    @board.agent(retry=Retry(attempts=2))
+    async def work(a: A, ctx: Context) -> B:
+        await ctx.publish(B(n=0))
+        await ctx.publish(B(n=ctx.attempt))
+        raise OSError
+
+    await board.publish(A())
+    [dead] = (await board.run_until_idle()).left.dead_letters
+    assert dead.error is not None
+    assert dead.error.type == "KeyReused"
+    assert "'work' gave ctx.publish something else as number 2 before" in dead.error.message
+    assert numbers(board, B) == [0, 1]

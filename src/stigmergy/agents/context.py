@@ -23,7 +23,14 @@ from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.core.running import CHARGE
 from stigmergy.blackboard.definitions import is_money, is_number
 from stigmergy.blackboard.durations import Seconds, in_seconds
-from stigmergy.blackboard.errors import CallChanged, DefinitionError, DuplicateCall, NotJournalable, UseContext
+from stigmergy.blackboard.errors import (
+    CallChanged,
+    DefinitionError,
+    DuplicateCall,
+    KeyReused,
+    NotJournalable,
+    UseContext,
+)
 from stigmergy.blackboard.events import Called, Calling, ErrorInfo, Failed
 from stigmergy.blackboard.payloads.types import check_text
 from stigmergy.blackboard.shell.job import Job
@@ -325,6 +332,7 @@ class Context(ContextMark):
 
         Raises:
             UndeclaredOutput: the agent does not publish this type.
+            KeyReused: it published something else under this key, or in an earlier attempt in this place.
             WrongFanOut: this attempt has published as much as its output's `fan_out=` or `Limits(fan_out=)` allows.
         """
         if self._threaded:
@@ -338,7 +346,14 @@ class Context(ContextMark):
         output = self._job.agent.output(draft.type)
         if output is not None:
             check_fan_out(self._job.agent, output, self.counts[draft.type], so_far=True)
-        ids = await self._job.desk.publish_from(self._job, [draft])
+        which = f"under the key {key!r}" if key is not None else f"as number {self._published}"
+        try:
+            ids = await self._job.desk.publish_from(self._job, [draft])
+        except KeyReused as error:
+            raise KeyReused(
+                f"{self.agent_name!r} gave ctx.publish something else {which} before. Give each its own key=, and "
+                "publish in every attempt what depends on the inputs alone."
+            ) from error
         if ids:
             return ids[0]
         row = self._job.desk.reader().by_key(self.run, own)
