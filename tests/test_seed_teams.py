@@ -4,9 +4,28 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
-from stigmergy import Artifact, Blackboard, Context, Progress, Questions, Retry, Vote, WorkDiscovery, ancestor
+from stigmergy import (
+    ACCEPT,
+    Artifact,
+    Blackboard,
+    Completion,
+    Component,
+    Context,
+    Implementation,
+    Progress,
+    Questions,
+    Reject,
+    Retry,
+    Seen,
+    Vote,
+    WorkDiscovery,
+    WorkflowComplete,
+    ancestor,
+)
+from stigmergy.blackboard.component import ActivationRequest
+from stigmergy.blackboard.component import Verdict as Review
 from stigmergy.blackboard.events import Published
 from stigmergy.components.progress import AgentProgress
 from stigmergy.testing import VirtualClock
@@ -117,6 +136,50 @@ async def test_an_issue_is_created_once_for_every_discovery_and_a_tracker_that_f
     assert sorted(created) == ["slow", "wrong"]
     assert done == ["slow", "unspeakable", "wrong"]
     assert [(dead.agent, dead.attempts) for dead in report.left.dead_letters] == [("tracker", 2)]
+
+
+# -- when work is done -------------------------------------------------------------------------------------------------
+
+
+class DoneMeansDone(Component[dict[int, str]]):
+    """Accepts a result only if it says how the definition of its work is met, or why that is waived."""
+
+    def start(self) -> dict[int, str]:
+        return {}
+
+    def step(self, state: dict[int, str], seen: Seen, /) -> dict[int, str]:
+        work = seen.artifact.as_type(WorkDiscovery) if seen.artifact is not None else None
+        return {**state, seen.event.seq: work.done_definition} if work is not None else state
+
+    def review(self, state: dict[int, str], request: ActivationRequest, outputs: tuple[BaseModel, ...], /) -> Review:
+        wanted = [state[id] for id in request.inputs if id in state]
+        said = [o.metadata for o in outputs if isinstance(o, Implementation)]
+        met = all(any(w == m.get("done") or m.get("waived") for m in said) for w in wanted)
+        return ACCEPT if met else Reject(f"show that it is done: {wanted[0]}", retry=True)
+
+
+@pytest.mark.req("S3.54")
+@pytest.mark.parametrize(
+    ("says", "accepted"),
+    [({"done": "All tests pass"}, True), ({"waived": "no tests needed"}, True), ({"done": "Looks good"}, False)],
+    ids=["done", "waived", "not done"],
+)
+async def test_work_is_done_when_its_definition_is_met_or_waived_and_not_before(
+    new_board: Boards, says: dict[str, JsonValue], accepted: bool
+) -> None:
+    board = new_board(components=[DoneMeansDone(), Completion()], clock=VirtualClock())
+    told: list[str] = []
+
+    @board.agent(retry=Retry(attempts=2))
+    async def implementer(work: WorkDiscovery, ctx: Context) -> Implementation:
+        told.append(ctx.feedback)
+        return Implementation(summary="s", files_created=["a.py"], metadata=says if ctx.attempt == 2 else {})
+
+    await board.publish(WorkDiscovery(description="x", phase="implementation", done_definition="All tests pass"))
+    report = await board.run_until_idle()
+    assert told == ["", "show that it is done: All tests pass"]
+    assert (report.done, report.dead, board.artifacts(Implementation).total) == (accepted, not accepted, accepted)
+    assert board.artifacts(WorkflowComplete).total == accepted
 
 
 # -- people ------------------------------------------------------------------------------------------------------------
