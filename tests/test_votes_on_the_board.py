@@ -265,6 +265,23 @@ async def test_a_deadline_that_passes_while_nothing_runs_decides_in_the_next_run
     assert board.artifacts(Tally).total == 1
 
 
+async def test_a_lowered_quorum_counts_for_votes_that_are_open(new_board: Boards) -> None:
+    board = new_board()
+
+    def defined(board: Blackboard, quorum: int) -> Blackboard:
+        board.add(
+            Consensus(options=["buy", "sell"], voters=["a", "b", "person"], rule="plurality", quorum=quorum, early=True)
+        )
+        jury(board, a="buy", b="buy")
+        return board
+
+    await defined(board, 3).publish(Proposal(text="Shall we?"))
+    assert (await board.run_until_idle()).reason == "waiting"
+    board = defined(await new_board.reopened(board), 2)
+    assert (await board.run_until_idle()).reason == "idle"
+    assert [tally.result for tally in board.artifacts(Tally).payloads] == ["buy"]
+
+
 async def test_a_voter_that_is_tried_again_after_the_tally_changes_nothing(new_board: Boards) -> None:
     board = new_board(components=[Consensus(options=["buy", "sell"], voters=["a", "b", "c"], quorum=1)])
     jury(board, a="buy", b="sell")

@@ -5,6 +5,8 @@ its name.
 """
 
 import json
+from collections.abc import Mapping
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
@@ -23,6 +25,35 @@ def shape(subscription: Subscription) -> str:
 def version_of(component: Component[Any]) -> str:
     """What tells a component from its other versions: its class and its `version`."""
     return f"{type(component).__name__} {component.version}"
+
+
+def made_as(component: Component[Any]) -> str:
+    """Its version and its settings, as far as these are data: made with others, it would have folded another state."""
+    settings = {
+        name: plain
+        for name, value in getattr(component, "__dict__", {}).items()
+        if (plain := _plain(value)) is not None
+    }
+    return f"{version_of(component)} {_digest([settings])}"
+
+
+def _plain(value: object) -> object:
+    """A setting as JSON has it; None if it is no data, such as a function."""
+    match value:
+        case bool() | int() | float() | str():
+            return value
+        case Decimal():
+            return str(value)
+        case type():
+            return value.__qualname__
+        case set() | frozenset():
+            return sorted(map(str, value))
+        case list() | tuple():
+            return [_plain(v) for v in value]
+        case Mapping():
+            return sorted([str(k), str(_plain(v))] for k, v in value.items())
+        case _:
+            return None
 
 
 def fingerprint(spec: AgentSpec) -> str:

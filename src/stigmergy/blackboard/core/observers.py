@@ -9,7 +9,7 @@ from pydantic_core import PydanticSerializationError
 
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.component import ActivationRequest, Component, Seen
-from stigmergy.blackboard.core.fingerprints import version_of
+from stigmergy.blackboard.core.fingerprints import made_as, version_of
 from stigmergy.blackboard.errors import BadComponent
 from stigmergy.blackboard.events import ErrorInfo, Event, Faulted, Published
 from stigmergy.blackboard.payloads.types import type_of
@@ -43,6 +43,7 @@ class Observers:
                 raise BadComponent(f"component {c.name!r} has state but no start(). Return the first state there.")
         self.states: dict[str, Any] = {c.name: c.start() for c in components}
         self.versions = {c.name: version_of(c) for c in components}
+        self._made = {c.name: made_as(c) for c in components}
         self.faulted: set[str] = set()
         self.unrecorded: dict[str, ErrorInfo] = {}
         """Who raised when a log was folded, with no `Faulted` on it: a component that is new, or has changed."""
@@ -132,20 +133,20 @@ class Observers:
             self.unrecorded.pop(fault.component, None)
 
     def dump(self) -> dict[str, tuple[str, str]]:
-        """The states as JSON texts, with the version of the component that wrote each, if they are data."""
+        """The states as JSON texts, with what the component that wrote each was made as, if they are data."""
         dumped: dict[str, tuple[str, str]] = {}
         for name, c in self.components.items():
             with suppress(PydanticSerializationError):  # then the log is folded instead
                 text = TypeAdapter(state_type(c)).dump_json(self.states[name], warnings=False).decode()
-                dumped[name] = (self.versions[name], text)
+                dumped[name] = (self._made[name], text)
         return dumped
 
     def load(self, states: dict[str, tuple[str, str]], faulted: Iterable[str]) -> bool:
-        """Take states that `dump` wrote; False if one is missing or of another version (then the log is folded)."""
+        """Take states that `dump` wrote; False if one is missing or was made otherwise (then the log is folded)."""
         loaded: dict[str, Any] = {}
         for name, c in self.components.items():
             version, text = states.get(name, ("", ""))
-            if version != self.versions[name]:
+            if version != self._made[name]:
                 return False
             try:
                 loaded[name] = TypeAdapter(state_type(c)).validate_json(text)
