@@ -5,10 +5,26 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from html import escape
+from unicodedata import combining, east_asian_width
 
 from pydantic import JsonValue
 
-_TOLD = ("description", "title", "summary", "name", "text", "subject", "question", "message", "reason", "plan", "path")
+_TOLD = (
+    "description",
+    "title",
+    "summary",
+    "name",
+    "text",
+    "subject",
+    "question",
+    "message",
+    "label",
+    "option",
+    "reason",
+    "plan",
+    "path",
+)
+_DEEPEST = 20
 _JUDGED = ("approved", "passed", "accepted", "success", "ok")
 
 
@@ -93,30 +109,43 @@ def table(rows: Sequence[Sequence[str]], *, indent: str = "  ", right: Iterable[
     """
     if not rows:
         return []
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths = [max(_columns(row[i]) for row in rows) for i in range(len(rows[0]))]
     to_the_right = set(right)
     lines = []
     for row in rows:
-        cells = [
-            cell.rjust(width) if i in to_the_right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            if width
-        ]
+        cells = []
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            if width:
+                pad = " " * (width - _columns(cell))
+                cells.append(pad + cell if i in to_the_right else cell + pad)
         lines.append((indent + "  ".join(cells)).rstrip())
     return lines
 
 
+def _columns(text: str) -> int:
+    """How many columns of a terminal it takes: some letters take two, some signs none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
 def guides(parents: Sequence[int]) -> list[str]:
-    """What stands left of the nodes of trees.
+    """What stands left of the nodes of trees; beyond `_DEEPEST` levels a number takes the place of more indentation.
 
     Args:
         parents: for every node, in the order of the lines, the place of its parent in this list; -1 for a root.
     """
     last = {parent: i for i, parent in enumerate(parents)}
     stems: list[str] = []
+    levels: list[int] = []
     found: list[str] = []
     for i, parent in enumerate(parents):
-        above = stems[parent] if parent >= 0 else ""
+        above, level = (stems[parent], levels[parent] + 1) if parent >= 0 else ("", 0)
+        levels.append(level)
+        if level > _DEEPEST:
+            found.append(f"{above}{level}: ")
+            stems.append(above)
+            continue
         found.append("" if parent < 0 else above + ("└─ " if last[parent] == i else "├─ "))
         stems.append("" if parent < 0 else above + ("   " if last[parent] == i else "│  "))
     return found

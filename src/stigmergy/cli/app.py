@@ -1,5 +1,7 @@
 """The commands."""
 
+import io
+import json
 import shlex
 import sys
 import tempfile
@@ -9,8 +11,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import BaseModel
 
 from stigmergy.agents.roster import Roster
+from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.definitions import Limits
 from stigmergy.blackboard.errors import StoreError
 from stigmergy.blackboard.reading.report import Report
@@ -18,17 +22,20 @@ from stigmergy.blackboard.reading.view import read
 from stigmergy.blackboard.text import number
 from stigmergy.board import Blackboard
 from stigmergy.cli import caring, mending
+from stigmergy.cli.checking import check_json, check_lines, checked
 from stigmergy.cli.doctor import doctor
-from stigmergy.cli.errors import errors
+from stigmergy.cli.errors import Commands, errors, told
 from stigmergy.cli.loading import load, parse_limits
 from stigmergy.cli.looking import (
     artifact_lines,
+    check_names,
     event_lines,
     follow,
     informed,
     last_events,
     moment,
     parse_where,
+    record,
     tree_lines,
 )
 from stigmergy.cli.replaying import written_test
@@ -44,7 +51,8 @@ _EXITS = (
     "used; 4 stopped by a limit or the timeout; 130 interrupted."
 )
 app = typer.Typer(
-    name="stigmergy", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    name="stigmergy", cls=Commands, invoke_without_command=True, add_completion=False,
+    pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Agents that coordinate through typed artifacts on a shared, durable blackboard.", epilog=_EXITS,
 )  # fmt: skip
 
@@ -57,7 +65,9 @@ StoreFile = Annotated[Path, typer.Option("--store", envvar="STIGMERGY_STORE", he
 Timeout = Annotated[
     float | None, typer.Option("--timeout", envvar="STIGMERGY_TIMEOUT", help="Seconds after which it stops.")
 ]
-LimitList = Annotated[list[str], typer.Option("--limit", help="name=value, e.g. cost=2.00; can be repeated.")]
+LimitList = Annotated[
+    list[str], typer.Option("--limit", envvar="STIGMERGY_LIMIT", help="name=value, e.g. cost=2.00; can be repeated.")
+]
 SetList = Annotated[list[str], typer.Option("--set", help="name=value or name=@file, for a function; can be repeated.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
@@ -77,11 +87,17 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    for stream in (sys.stdout, sys.stderr):  # a character that the terminal lacks must not cost the whole report
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="backslashreplace")
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -90,11 +106,11 @@ def run(
     timeout: Timeout = None, limit: LimitList = [], settings: SetList = [],  # noqa: B006
     as_json: Json = False, quiet: Quiet = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
-    """Publish seeds and run until nothing is left to do; then print what happened and what is left."""
+    """Publish seeds and run until idle. Then print what happened and what is left."""
     with errors(traceback=traceback, hint=_resume_hint(target, store)):
         board = _board(load(target, settings), store, limit)
-        report = _go(board, seed, seed_type, timeout=timeout, quiet=quiet)
-        _finish(report, as_json=as_json, quiet=quiet)
+        report, _ = _go(board, seed, seed_type, timeout=timeout, quiet=quiet)
+        _finish(report, target, as_json=as_json, quiet=quiet)
 
 
 @app.command()
@@ -102,40 +118,38 @@ def resume(
     target: Target, store: StoreFile, timeout: Timeout = None, limit: LimitList = [], settings: SetList = [],  # noqa: B006
     as_json: Json = False, quiet: Quiet = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
-    """Go on with a board file: what was interrupted, stopped by a limit, or published meanwhile."""
+    """Go on with a board file. That is what was interrupted, stopped by a limit, or published meanwhile."""
     with errors(traceback=traceback, hint=_resume_hint(target, store)):
         if not store.exists():
             raise StoreError(f"{store} does not exist. Start with: stigmergy run {shlex.quote(target)} --seed …")
         board = _board(load(target, settings), store, limit)
-        report = _go(board, [], None, timeout=timeout, quiet=quiet)
-        _finish(report, as_json=as_json, quiet=quiet)
+        report, _ = _go(board, [], None, timeout=timeout, quiet=quiet)
+        _finish(report, target, as_json=as_json, quiet=quiet)
 
 
 @app.command()
 def publish(
     target: Target, seed: SeedFiles, store: StoreFile, seed_type: SeedType = None, settings: SetList = [],  # noqa: B006
-    quiet: Quiet = False, traceback: Traceback = False,
+    as_json: Json = False, quiet: Quiet = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
-    """Publish seeds on a board file and run nothing."""
+    """Publish seeds and run nothing."""
     with errors(traceback=traceback):
         board = _board(load(target, settings), store, [])
-        _go(board, seed, seed_type, timeout=None, quiet=quiet, running=False)
-        if not quiet:
-            typer.echo(f"published on {store}; run it with: {_resume(target, store)}", err=True)
+        _, published = _go(board, seed, seed_type, timeout=None, quiet=quiet, running=False)
+        said = f"published {number(len(published), 'artifact')} on {store}; run it with: {_resume(target, store)}"
+        facts = [record(a) for a in published]
+        told(said, as_json=as_json, quiet=quiet, published=facts, next=_resume(target, store))
 
 
 @app.command()
-def check(target: Target, settings: SetList = [], traceback: Traceback = False) -> None:  # noqa: B006
-    """Load a file and check all definitions; list the agents and what they consume and publish."""
+def check(
+    target: Target, settings: SetList = [], as_json: Json = False, traceback: Traceback = False,  # noqa: B006
+) -> None:  # fmt: skip
+    """Load a file and check its definitions. List agents, components and settings."""
     with errors(traceback=traceback):
         roster = load(target, settings)
-        for agent in roster.agents:
-            agent.validate(has_model=roster.model is not None)
-            typer.echo(repr(agent))
-        for component in roster.components:
-            typer.echo(f"Component({component.name!r})")
-        types = roster.types.names()
-        typer.echo(f"{number(len(roster.agents), 'agent')}, {number(len(types), 'artifact type')}: no errors")
+        checked(roster)
+        _print([check_json(roster)] if as_json else check_lines(roster))
 
 
 @app.command()
@@ -152,15 +166,18 @@ def show(
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many to list; 0 = all.")] = 200,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Show what happened and what is left; or artifacts, of a TYPE or all; or the tree of the work."""
+    """Show what happened and what is left. Or list artifacts, of a TYPE or all; or the tree of the work."""
     with errors(), read(store) as board:
         view = board if at is None else board.at(moment(at))
         if tree:
             _print(tree_lines(view, limit or sys.maxsize))
         elif type_name or everything or where or producer or tag or in_run:
+            fields = parse_where(where)
             found = view.artifacts(
-                type_name, where=parse_where(where), producer=producer, tags=tag, run=in_run, limit=limit or None
+                type_name, where=fields, producer=producer, tags=tag, run=in_run, limit=limit or None
             )
+            if not found.total:
+                check_names(board, type_name, fields or ())
             _print(artifact_lines(found, as_json=as_json))
         else:
             report = view.report()
@@ -193,7 +210,7 @@ def why(
     prov: Annotated[bool, typer.Option("--prov", help="Print the lineage as W3C PROV-JSON.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Explain an artifact or an activation: everything it rests on, back to the seeds."""
+    """Explain an artifact or an activation. It rests on all that is shown, back to the seeds."""
     with errors(), read(store) as view:
         proof = (view if at is None else view.at(moment(at))).why(artifact)
         typer.echo(proof.to_prov() if prov else proof.to_json() if as_json else str(proof))
@@ -209,7 +226,7 @@ def why_not(
     settings: SetList = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Explain why an agent did not run on an artifact, or what came of it; with FILE, down to the test that failed."""
+    """Explain why an agent did not run. Or say what came of it; with FILE, down to the test that failed."""
     with errors(), read(store) as file:
         view = file if target is None else informed(file, load(target, settings))
         answer = (view if at is None else view.at(moment(at))).why_not(agent, artifact)
@@ -224,7 +241,7 @@ def prompt(
     store: StoreFile, settings: SetList = [],  # noqa: B006
     as_json: Json = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
-    """Print what an agent's model would be asked about artifacts of a board file; nothing is sent."""
+    """Print what a model would be asked. The artifacts are those of a board file, and nothing is sent."""
     with errors(traceback=traceback), read(store) as file:
         roster = load(target, settings)
         request = prompt_of(informed(file, roster), roster, agent, *artifact)
@@ -237,7 +254,7 @@ def replay(
     until: Annotated[int | None, typer.Option("--until", help="The last position to replay.")] = None,
     as_json: Json = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
-    """Decide a recorded run again with the definitions of FILE; if they differ, print where and exit with 1."""
+    """Decide a recorded run again. If the definitions of FILE decide otherwise, print where and exit with 1."""
     with errors(traceback=traceback), read(store) as view:
         found = replayed(view, load(target, settings), until=until)
         typer.echo(found.to_json() if as_json else str(found))
@@ -249,16 +266,17 @@ def make_test(
     store: Board, target: Target,
     activation: Annotated[str, typer.Argument(metavar="ID", help="33, agent@33, or what it published: Type@41.")],
     output: Annotated[Path | None, typer.Option("-o", help="A .py file; without it, stdout.")] = None,
-    traceback: Traceback = False,
+    as_json: Json = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
-    """Write a pytest file that runs the body of one recorded activation again and compares what comes of it."""
+    """Make a test of a recorded activation. It runs the body again and compares what comes of it."""
     with errors(traceback=traceback), read(store) as view:
         text = written_test(view, target, activation, output)
         if output is None:
-            typer.echo(text, nl=False)
+            typer.echo(json.dumps({"test": text}, ensure_ascii=False) if as_json else text, nl=as_json)
             return
         output.write_text(text, encoding="utf-8")
-        typer.echo(f"wrote {output}; run it with: pytest {shlex.quote(str(output))}", err=True)
+        run_it = f"pytest {shlex.quote(str(output))}"
+        told(f"wrote {output}; run it with: {run_it}", as_json=as_json, wrote=str(output), next=run_it)
 
 
 for name, command in (mending.COMMANDS | caring.COMMANDS | {"doctor": doctor}).items():
@@ -269,29 +287,32 @@ for name, command in (mending.COMMANDS | caring.COMMANDS | {"doctor": doctor}).i
 def graph(
     store: Board,
     output: Annotated[Path | None, typer.Option("-o", help=".svg, .html, .mmd or .dot; without it, Mermaid.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Draw what emerged: which agents consumed and published what, how often."""
+    """Draw what emerged. That is which agents consumed and published what, how often."""
     with errors(), read(store) as view:
         picture = view.graph()
         if output is None:
-            typer.echo(picture.mermaid(), nl=False)
+            typer.echo(picture.to_json() if as_json else picture.mermaid(), nl=as_json)
             return
-        typer.echo(f"wrote {picture.save(output)}", err=True)
+        wrote = picture.save(output)
+        told(f"wrote {wrote}", as_json=as_json, wrote=str(wrote))
 
 
 @app.command()
 def export(
     store: Board,
     output: Annotated[Path | None, typer.Option("-o", help="A .jsonl file; without it, stdout.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Write what was published as a stream that can be played again."""
+    """Write what was published as a stream. It is JSON, one artifact a line, and can be played again."""
     with errors(), read(store) as view:
         if output is None:
             write_stream(view, sys.stdout)
             return
         with output.open("w", encoding="utf-8") as file:
             count = write_stream(view, file)
-        typer.echo(f"wrote {count:,} artifacts to {output}", err=True)
+        told(f"wrote {number(count, 'artifact')} to {output}", as_json=as_json, wrote=str(output), artifacts=count)
 
 
 def _board(found: Roster, store: Path | None, limits: Iterable[str]) -> Blackboard:
@@ -306,7 +327,7 @@ def _board(found: Roster, store: Path | None, limits: Iterable[str]) -> Blackboa
 def _go(
     board: Blackboard, files: list[str], bare_type: str | None, *, timeout: float | None, quiet: bool,
     running: bool = True,
-) -> Report | None:  # fmt: skip
+) -> tuple[Report | None, list[Artifact[BaseModel]]]:  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         seeds = [_checked(file, board, bare_type, Path(folder), quiet=quiet) for file in files]
         live = running and not quiet and on_terminal()
@@ -324,13 +345,13 @@ def _checked(file: str, board: Blackboard, bare_type: str | None, folder: Path, 
     return path
 
 
-def _finish(report: Report | None, *, as_json: bool, quiet: bool) -> None:
+def _finish(report: Report | None, target: str, *, as_json: bool, quiet: bool) -> None:
     if report is None:
         return
     if as_json:
         typer.echo(report.to_json())
     elif not quiet:
-        typer.echo(str(report))
+        typer.echo(report.for_shell(target))
     raise typer.Exit(4 if report.reason in ("budget", "timeout") else 0 if report.ok else 1)
 
 

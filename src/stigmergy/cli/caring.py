@@ -11,9 +11,10 @@ from stigmergy.blackboard.stores.copies import vacuum as vacuumed
 from stigmergy.blackboard.stores.verify import recover
 from stigmergy.blackboard.stores.verify import verify as verified
 from stigmergy.blackboard.text import number
-from stigmergy.cli.errors import errors
+from stigmergy.cli.errors import errors, told
 
 Board = Annotated[Path, typer.Argument(metavar="STORE", help="Board file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def verify(
@@ -21,9 +22,9 @@ def verify(
     saved: Annotated[
         Path | None, typer.Option("--recover", metavar="NEW", help="Copy what is intact to this new file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Prove that the log is as it was written, or name the first damaged entry; exit with 3 if it is damaged."""
+    """Prove that a log is as it was written. Or name the first damaged entry, and exit with 3."""
     with errors():
         found = verified(store)
         typer.echo(found.to_json() if as_json else str(found))
@@ -33,19 +34,22 @@ def verify(
 
 
 def backup(
-    store: Board, to: Annotated[Path, typer.Argument(metavar="COPY", help="A file that does not exist yet.")]
+    store: Board,
+    to: Annotated[Path, typer.Argument(metavar="COPY", help="A file that does not exist yet.")],
+    as_json: Json = False,
 ) -> None:
-    """Copy a board as it is at this moment to one new file, also while it runs."""
+    """Copy a board, also while it runs. The copy is one new file, as of this moment."""
     with errors():
         size = backed_up(store, to)
-        typer.echo(f"wrote {size:,} bytes to {to}", err=True)
+        told(f"wrote {size:,} bytes to {to}", as_json=as_json, wrote=str(to), bytes=size)
 
 
-def vacuum(store: Board) -> None:
-    """Throw away what can be made again, such as snapshots; no event of the log is."""
+def vacuum(store: Board, as_json: Json = False) -> None:
+    """Throw away what can be made again. Those are snapshots and free room; no event of the log is."""
     with errors():
         done = vacuumed(store)
-        typer.echo(f"{store}: {done.before:,} bytes before, {done.after:,} after", err=True)
+        said = f"{store}: {done.before:,} bytes before, {done.after:,} after"
+        told(said, as_json=as_json, store=str(store), before=done.before, after=done.after)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"verify": verify, "backup": backup, "vacuum": vacuum}

@@ -61,7 +61,7 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check what the program runs on, and a board's file and disk; exit with 3 if something is a problem."""
+    """Check what it runs on, and a board. Exit with 3 if something is a problem."""
     with errors():
         findings = [*examined(store)]
         if as_json:

@@ -1,13 +1,39 @@
 """Errors as the command line says them."""
 
 import asyncio
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from stigmergy.blackboard.errors import BoardError, StigmergyError, StoreError
+
+_UsageError: Any = typer.BadParameter.__bases__[0]
+"""Click's, of which newer versions of typer have a copy of their own."""
+
+
+class Commands(TyperGroup):
+    """The commands; a line that they cannot understand gets one line back."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command line and leave with the exit code of the command."""
+        leaving = extra.get("standalone_mode", True)
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except _UsageError as error:
+            said = " ".join(error.format_message().split())
+            command = error.ctx.command_path if error.ctx is not None else "stigmergy"
+            typer.echo(f"UsageError: {said}{'' if said[-1:] in '.?' else '.'} See {command} --help.", err=True)
+            code = 2
+        except typer.Abort:
+            code = 130
+        if leaving:
+            sys.exit(code or 0)
+        return code
 
 
 @contextmanager
@@ -32,3 +58,11 @@ def errors(*, traceback: bool = False, hint: str = "") -> Iterator[None]:
         what = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) and error.filename else error
         typer.echo(f"{type(error).__name__}: {what}", err=True)
         raise typer.Exit(2) from None
+
+
+def told(said: str, *, as_json: bool, quiet: bool = False, **facts: object) -> None:
+    """Say what a command did: to people on stderr, to programs as a JSON object on stdout."""
+    if as_json:
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+    elif not quiet:
+        typer.echo(said, err=True)

@@ -72,6 +72,8 @@ def parse_limits(settings: Iterable[str], base: Limits | None) -> Limits | None:
         if text != "none" and not _is_number(text):
             raise DefinitionError(f"--limit {name}={text}: give a number, or none.")
         values[name] = None if text == "none" else Decimal(text)
+        if text.startswith("-"):
+            raise DefinitionError(f"--limit {name}={text}: give a number from 0, or none.")
     try:
         return TypeAdapter(Limits).validate_python(values)
     except ValidationError as error:
@@ -148,9 +150,16 @@ def _statement(file: Path, error: BaseException) -> str:
 
 def _named(module: ModuleType, path: Path, name: str) -> object:
     if not hasattr(module, name):
-        public = [n for n in vars(module) if not n.startswith("_")]
+        public = [n for n, v in vars(module).items() if not n.startswith("_") and _is_of(module, v)]
         raise DefinitionError(f"{path.name} has no {name!r}.{did_you_mean(name, public)}")
     return getattr(module, name)
+
+
+def _is_of(module: ModuleType, value: object) -> bool:
+    """Whether it may be meant: what the file imports from elsewhere is not, unless it is a roster or a board."""
+    if isinstance(value, ModuleType):
+        return False
+    return isinstance(value, Roster) or getattr(value, "__module__", module.__name__) == module.__name__
 
 
 def _only(module: ModuleType, path: Path) -> object:

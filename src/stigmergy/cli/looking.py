@@ -12,7 +12,8 @@ from stigmergy.agents.roster import Roster
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.core.tree import Growth
-from stigmergy.blackboard.errors import DefinitionError
+from stigmergy.blackboard.core.where import did_you_mean
+from stigmergy.blackboard.errors import DefinitionError, NotFound, UnknownField
 from stigmergy.blackboard.events import KINDS, Event
 from stigmergy.blackboard.reading.artifacts import Artifacts
 from stigmergy.blackboard.reading.view import Fixed, View
@@ -45,6 +46,26 @@ def artifact_lines(artifacts: Artifacts[BaseModel], *, as_json: bool) -> Iterato
         yield f"… {more:,} more; --limit 0 shows all"
     elif not rows:
         yield "no such artifacts"
+
+
+def check_names(view: View, type_name: str | None, fields: Iterable[str]) -> None:
+    """Refuse names that nothing on the board has, so that a slip of the pen does not read as "there is none".
+
+    Raises:
+        NotFound: no artifact is of this type, and others are.
+        UnknownField: none of this type has such a field.
+    """
+    types = {node.name for node in view.graph().nodes if node.kind == "type"}
+    if type_name is not None and types and type_name not in types:
+        raise NotFound(f"no artifact here is a {type_name!r}.{did_you_mean(type_name, sorted(types))}")
+    missing = set(fields)
+    known: set[str] = set()
+    for a in view.artifacts(type_name) if missing else ():
+        names = a.payload.model_dump(by_alias=True)
+        known.update(names if isinstance(names, dict) else ())
+    for name in sorted(missing - known) if known else ():
+        hint = did_you_mean(name, sorted(known))
+        raise UnknownField(f"no {type_name or 'artifact'} here has a field {name!r}.{hint}")
 
 
 def record(a: Artifact[BaseModel]) -> dict[str, object]:

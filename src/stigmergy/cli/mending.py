@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -16,33 +16,36 @@ from stigmergy.blackboard.reading.dead_letters import DeadLetter
 from stigmergy.blackboard.reading.view import read
 from stigmergy.blackboard.text import number, seconds, short, table
 from stigmergy.board import Blackboard
-from stigmergy.cli.errors import errors
+from stigmergy.cli.errors import errors, told
 from stigmergy.loop import in_a_loop
 
 Board = Annotated[Path, typer.Argument(metavar="STORE", help="Board file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def answer(
     store: Board,
     question: Annotated[str, typer.Argument(metavar="ID", help="15 or HumanQuestion@15.")],
     words: Annotated[list[str], typer.Argument(metavar="VALUE", help="One value, or field=value for each field.")],
+    as_json: Json = False,
 ) -> None:
-    """Answer a question; what waited for it goes on when the board is resumed."""
+    """Answer a question. What waited for it goes on when the board is resumed."""
     with errors():
         with read(store, [HumanQuestion]) as view:
             asked = view.get(question).payload
-        kind = asked.answer.get("type") if isinstance(asked, HumanQuestion) else None
-        value = " ".join(words) if kind == "string" else spoken(words)
+        form = asked.answer if isinstance(asked, HumanQuestion) else {}
+        value = " ".join(words) if form.get("type") == "string" else spoken(words)
+        _fits(value, form)
         in_a_loop(lambda: _do(store, lambda board: board.answer(question, value)))
-        typer.echo(f"answered; go on with: {_resume(store)}", err=True)
+        told(f"answered; go on with: {_resume(store)}", as_json=as_json, answered=value, next=_resume(store))
 
 
 def dead_letters(
     store: Board,
     activation: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="33 or agent@33.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """List what failed for good; with IDs, show inputs, attempts and tracebacks."""
+    """List what failed for good. With IDs, show inputs, attempts and tracebacks."""
     with errors(), read(store) as view:
         found = view.dead_letters(*(activation or ()))
         if as_json:
@@ -56,25 +59,28 @@ def retry(
     store: Board,
     activation: Annotated[list[str], typer.Argument(metavar="ID...", help="Dead letters: 33 or agent@33.")],
     edits: Annotated[list[str], typer.Option("--set", help="field=value of an input; can be repeated.")] = [],  # noqa: B006
+    as_json: Json = False,
 ) -> None:
-    """Try dead letters again, with the same inputs or edited ones, when the board is resumed."""
+    """Try dead letters again. They run when the board is resumed, with the same inputs or edited ones."""
     with errors():
         fields = _fields(edits) if edits else None
         ids = _checked(store, activation)
         in_a_loop(lambda: _do(store, lambda board: board.retry(*ids, edited=fields)))
-        typer.echo(f"{len(ids)} will be tried again by: {_resume(store)}", err=True)
+        said = f"{len(ids)} will be tried again by: {_resume(store)}"
+        told(said, as_json=as_json, retried=ids, next=_resume(store))
 
 
 def discard(
     store: Board,
     activation: Annotated[list[str], typer.Argument(metavar="ID...", help="Dead letters: 33 or agent@33.")],
     reason: Annotated[str, typer.Option("--reason", help="Why nobody is to try them again.")],
+    as_json: Json = False,
 ) -> None:
-    """Give dead letters up: they count as skipped, with the reason."""
+    """Give dead letters up. They count as skipped, with the reason."""
     with errors():
         ids = _checked(store, activation)
         in_a_loop(lambda: _do(store, lambda board: board.discard(*ids, reason=reason)))
-        typer.echo(f"{len(ids)} discarded", err=True)
+        told(f"{len(ids)} discarded", as_json=as_json, discarded=ids)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -118,6 +124,27 @@ def _told(d: DeadLetter) -> list[str]:
 def spoken(words: Sequence[str]) -> JsonValue:
     """An answer as it is typed: one value, or `field=value`s; a value is JSON, or else a text."""
     return _value(words[0]) if len(words) == 1 and "=" not in words[0] else _fields(words)
+
+
+def _fits(value: JsonValue, form: Mapping[str, JsonValue]) -> None:
+    """Refuse an answer that lacks fields of what is asked for, or has others.
+
+    Raises:
+        UnknownField: it does.
+    """
+    fields = form.get("properties")
+    if not isinstance(fields, dict):
+        return
+    needed = form.get("required")
+    wanted = [str(name) for name in needed] if isinstance(needed, list) else []
+    way_out = f"Give {' '.join(f'{name}=…' for name in wanted or fields)}."
+    given = value if isinstance(value, dict) else {}
+    for name in given:
+        if name not in fields:
+            raise UnknownField(f"the answer has no field {name!r}. {way_out}")
+    for name in wanted:
+        if name not in given:
+            raise UnknownField(f"the answer lacks {name!r}. {way_out}")
 
 
 def _fields(words: Sequence[str]) -> dict[str, JsonValue]:

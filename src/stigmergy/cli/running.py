@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import cast
 
+from pydantic import BaseModel
 from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
@@ -18,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stigmergy.agents.prompting.tokens import Tokens
+from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.core.ledger import Ledger
 from stigmergy.blackboard.reading.report import Report
 from stigmergy.blackboard.text import money, number, seconds
@@ -39,7 +41,7 @@ async def go(
     live: bool,
     run: bool,
     tell: bool,
-) -> Report | None:
+) -> tuple[Report | None, list[Artifact[BaseModel]]]:
     """Publish seeds and run until idle; whatever happens, the board is given up in good order.
 
     Args:
@@ -49,19 +51,22 @@ async def go(
         live: show progress on stderr.
         run: False to publish only.
         tell: say on stderr who takes part otherwise than when the board was last run.
+
+    Returns:
+        the report of a run, and what was published.
     """
     _stop_on_signals()
     try:
-        await board.publish_file(*seeds, type_name=bare_type)
+        published = await board.publish_file(*seeds, type_name=bare_type)
         if not run:
-            return None
+            return None, published
         if not seeds:
             await board.resume()
         for change in board.roster_changes if tell else ():
             sys.stderr.write(f"{change}\n")
         watching = asyncio.ensure_future(_watch(board, board.tokens())) if live else None
         try:
-            return await board.run_until_idle(timeout=timeout)
+            return await board.run_until_idle(timeout=timeout), published
         finally:
             if watching is not None:
                 watching.cancel()

@@ -116,8 +116,7 @@ class Growth:
             todo += [(child, len(found) - 1) for child in reversed(children.get(twig.id, []))]
         if todo:
             return Tree(tuple(found), hidden, todo[-1][1])
-        more_roots = self.seeds > sum(b.parent < 0 for b in found)
-        return Tree(tuple(found), hidden, -1 if more_roots else len(found) - 1)
+        return Tree(tuple(found), hidden)  # beyond what is remembered they may be anywhere
 
 
 @dataclass(frozen=True, slots=True)

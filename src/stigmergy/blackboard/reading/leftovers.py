@@ -14,7 +14,9 @@ MESSAGE = 400
 
 
 def next_command(store: str, verb: str, *arguments: object) -> str:
-    """What to type next: a command for a file, a call for a board in memory."""
+    """What to type next: a command for a file, a call for a board in memory, nothing for one that is gone ("")."""
+    if not store:
+        return ""
     if store == "memory":
         call = f"board.{verb}({', '.join('...' if a is ... else repr(a) for a in arguments)})"
         return f"await {call}" if verb in ("retry", "answer") else call
@@ -207,13 +209,11 @@ class Unfinished:
 
     def command(self, store: str) -> str:
         """What to do next."""
-        if self.gone:
+        if self.gone and store:
             return f"define agent {self.agent!r} again, or await board.cancel({self.oldest})"
-        return (
-            "await board.run_until_idle()"
-            if store == "memory"
-            else f"stigmergy resume FILE --store {shlex.quote(store)}"
-        )
+        if store == "memory":
+            return "await board.run_until_idle()"
+        return f"stigmergy resume FILE --store {shlex.quote(store)}" if store else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Literal
 
+from pydantic import TypeAdapter
+
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.errors import BadFileName
 from stigmergy.blackboard.events import Event
@@ -58,6 +60,10 @@ class Picture:
         agents = sum(n.kind == "agent" for n in self.nodes)
         types = sum(n.kind == "type" for n in self.nodes)
         return f"<Picture of {self.title!r}: {number(agents, 'agent')}, {number(types, 'artifact type')}>"
+
+    def to_json(self) -> str:
+        """The graph as a JSON object: its title, nodes and edges."""
+        return _PICTURE.dump_json(self, indent=2).decode()
 
     def mermaid(self) -> str:
         """The graph as a Mermaid flowchart."""
@@ -123,6 +129,9 @@ class Picture:
 
     def _ids(self) -> dict[tuple[NodeKind, str], str]:
         return {(n.kind, n.name): f"n{i}" for i, n in enumerate(self.nodes)}
+
+
+_PICTURE = TypeAdapter(Picture)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
 """What a run came to: a value with the reason it ended, counts, costs, and everything that is left."""
 
+import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from html import escape
 from textwrap import wrap
@@ -17,13 +18,14 @@ from stigmergy.blackboard.definitions import Limits, Subscription
 from stigmergy.blackboard.errors import RunFailed, StigmergyError
 from stigmergy.blackboard.events import ErrorInfo, Reason
 from stigmergy.blackboard.reading.left import left_on, put_aside
-from stigmergy.blackboard.reading.leftovers import Leftovers, PutAside, next_command
+from stigmergy.blackboard.reading.leftovers import Leftover, Leftovers, PutAside, Unfinished, next_command
 from stigmergy.blackboard.text import html_table, money, number, seconds, table
 
 _SHOWN_BRANCHES = 12
 _SHOWN_OF_A_KIND = 5
 _WIDTH = 100
 """Characters of what is left that stand on one line; the rest goes on the next."""
+_LIMITS = frozenset(f.name for f in fields(Limits))
 _FINE: frozenset[Reason] = frozenset(("idle", "goal", "waiting"))
 _REASONS: dict[Reason, tuple[str, str]] = {
     "idle": ("idle after", "nothing left to do"),
@@ -129,7 +131,9 @@ class Report:
         first = next((d for d in self.left.dead_letters if d.error is not None), None)
         broken = next((c.error for c in self.left.failed_components if c.error is not None), None)
         error = first.error if first is not None else broken
-        what = f" First: {first.line()}." if first is not None else f" {self.detail}." if self.detail else ""
+        what = (
+            f" First: {first.line().rstrip('.')}." if first is not None else f" {self.detail}." if self.detail else ""
+        )
         message = f"the run ended {self.reason} with {self._outcomes()}.{what} Read print(report) for all that is left."
         raise RunFailed(message) from (Recorded(error) if error is not None else None)
 
@@ -147,14 +151,27 @@ class Report:
         return f"<Report {self.reason}: {activations}{dead}, {seconds(self.seconds)}{cost}>"
 
     def __str__(self) -> str:
-        parts = [[self.headline(), self._totals()], table(self._agents(), right=self._numbers()), self._branches()]
-        parts += [self._chain(), self._leftovers(), self._put_aside()]
+        return self._text("FILE", self.store)
+
+    def for_shell(self, target: str) -> str:
+        """The report for somebody who ran `target` in a shell: commands name it, and a board in memory has none."""
+        kept = self.store != "memory"
+        text = self._text(target, self.store if kept else "")
+        if self.left.count and not kept:
+            text += "\n  nothing of this is kept: with --store run.db there is a command for each"
+        return text
+
+    def _text(self, target: str, store: str) -> str:
+        parts = [
+            [self.headline(), self._totals()], table(self._agents(), right=self._numbers()), self._branches(store),
+            self._chain(), self._leftovers(target, store), self._put_aside(),
+        ]  # fmt: skip
         if self.roster_changes:
             parts.append(["  since the last run", *(f"  {change}" for change in self.roster_changes)])
         return "\n\n".join("\n".join(part) for part in parts if part)
 
     def _repr_html_(self) -> str:
-        agents, branches = self._agents(), self._branches()
+        agents, branches = self._agents(), self._branches(self.store)
         left = [[left.kind, left.line(), left.command(self.store)] for kind in self.left.by_kind() for left in kind]
         shown = left[: 4 * _SHOWN_OF_A_KIND]
         aside = [[p.outcome, p.line()] for p in self.put_aside[:_SHOWN_OF_A_KIND]]
@@ -218,13 +235,11 @@ class Report:
         head = self._agents()[:1] or [[]]
         return [i for i, word in enumerate(head[0]) if word not in ("agent", "phase")]
 
-    def _branches(self) -> list[str]:
-        return table(self.tree.rows({a.name: a.phase for a in self.agents}, self._all()))
+    def _branches(self, store: str) -> list[str]:
+        more = "board.artifacts()" if store == "memory" else next_command(store, "show") + " --tree" if store else ""
+        return table(self.tree.rows({a.name: a.phase for a in self.agents}, more))
 
-    def _all(self) -> str:
-        return "board.artifacts()" if self.store == "memory" else next_command(self.store, "show") + " --tree"
-
-    def _leftovers(self) -> list[str]:
+    def _leftovers(self, target: str, store: str) -> list[str]:
         if not self.left.count:
             return []
         rows = []
@@ -233,11 +248,20 @@ class Report:
             listed += len(kind[:_SHOWN_OF_A_KIND])
             for left in kind[:_SHOWN_OF_A_KIND]:
                 line, *more_lines = wrap(left.line(), _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-                rows += [(left.kind, line, left.command(self.store)), *(("", text, "") for text in more_lines)]
+                rows.append((left.kind, line, self._next(left, target, store)))
+                rows += [("", text, "") for text in more_lines]
         more = self.left.count - listed
         if more:
-            rows.append(("", f"… {more:,} more", "report.left" if self.store == "memory" else ""))
+            rows.append(("", f"… {more:,} more", "report.left" if store == "memory" else ""))
         return [f"  {number(self.left.count, 'thing')} left", *table(rows)]
+
+    def _next(self, left: Leftover, target: str, store: str) -> str:
+        """What to do about it; what a limit stopped goes on only under a higher one."""
+        command = left.command(store).replace(" FILE ", f" {shlex.quote(target)} ")
+        if not isinstance(left, Unfinished) or left.gone or self.reason != "budget" or store in ("", "memory"):
+            return command
+        limit = self.detail.partition(" ")[0]
+        return f"{command} --limit {limit}=…" if limit in _LIMITS else command
 
     def _chain(self) -> list[str]:
         rows = [(link.name, _did(link)) for link in self.chain]
@@ -295,7 +319,8 @@ def _last_reason(ledger: Ledger) -> tuple[Reason, str]:
 
 def _line(c: Column) -> AgentLine:
     mean = c.spent / c.timed if c.timed else 0.0
-    return AgentLine(c.name, c.phase, c.done, c.dead, c.skipped, c.retries, mean, c.quantile(0.95), c.cost, c.tokens)
+    p95 = c.quantile(0.95) if c.timed > 1 else mean  # quantiles are counted in bins, wider than one value is exact
+    return AgentLine(c.name, c.phase, c.done, c.dead, c.skipped, c.retries, mean, p95, c.cost, c.tokens)
 
 
 def _did(link: Link) -> str:

@@ -150,7 +150,8 @@ class View:
             return first[0].payload
         wanted = f"one {type_of(model).name}" + (f" with {where!r}" if isinstance(where, Mapping) else "")
         if not first:
-            raise NotExactlyOne(f"{wanted} was asked for; there is none among {self.artifacts(model).total:,} of them.")
+            among = self.artifacts(model).total
+            raise NotExactlyOne(f"{wanted} was asked for; there is none" + (f" among {among:,}." if among else "."))
         which = ", ".join(a.ref for a in first[:3]) + (", …" if len(first) > 3 else "")
         raise NotExactlyOne(f"{wanted} was asked for; there are {found.total:,}: {which}. Narrow it with where=.")
 
