@@ -23,6 +23,10 @@ from examples.model_search.data import Dataset, load
 from examples.model_search.frontier import Waiting, choose
 from examples.model_search.planning import Situation, plan
 from examples.model_search.profile import profile
+from examples.model_search.scoring import Columns, cross_validate, fitted
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.linear_model import LinearRegression
+from sklearn.svm import SVR
 
 from stigmergy import Blackboard, Tally, View, Vote, WorkDiscovery, read, replay
 from stigmergy.blackboard.events import Opened
@@ -212,9 +216,68 @@ def test_noise_is_not_taken_for_progress(tmp_path: Path) -> None:
     table = pd.DataFrame(random.normal(size=(80, 4)), columns=["a", "b", "c", "target"])
     table.to_csv(tmp_path / "noise.csv", index=False)
     data = load(str(tmp_path / "noise.csv"), "target", 0, tmp_path)
-    said = asyncio.run(search(data, tmp_path, None, BUDGET))
+    said = asyncio.run(search(data, tmp_path, None, BUDGET)).text
     assert re.search(r"^best  (dummy|plain linear) ", said, re.MULTILINE)
     assert "0 of 3 pipelines beat what they improve on" in said
+
+
+def crooked(path: Path) -> Path:
+    """Prices with a few typing errors, twelve times and forty times too much: made even they have no way back."""
+    random = np.random.default_rng(7)
+    table = pd.DataFrame({"area": random.lognormal(4.5, 0.5, 200), "age": random.exponential(25, 200).round()})
+    price = np.exp(8 + 0.6 * np.log(table.area) - 0.004 * table.age + random.normal(0, 0.25, 200))
+    price[random.choice(200, 4, False)] *= 12
+    table.loc[random.choice(200, 3, False), "area"] *= 40
+    table.assign(price=price.round()).to_csv(path, index=False)
+    return path
+
+
+def test_outliers_and_a_skewed_target_are_noticed_and_no_pipeline_fails_on_them(tmp_path: Path) -> None:
+    done = searched(crooked(tmp_path / "crooked.csv"), "price")
+    assert done.code == 0
+    noticed = done.printed.partition("What was noticed in the data:")[2].partition("\n\n")[0]
+    assert "The target is skewed" in noticed
+    assert "of a column's values are far outside" in noticed
+
+
+def test_a_pipeline_that_says_no_number_or_cannot_be_fitted_counts_as_the_dummy() -> None:
+    x, y = pd.DataFrame({"a": np.arange(20.0)}), pd.Series(np.arange(20.0))
+    columns = Columns("y", ("a",), (), classify=False)
+    speechless = TransformedTargetRegressor(
+        LinearRegression(), func=np.copy, inverse_func=lambda z: np.where(z > 10, np.nan, z), check_inverse=False
+    )
+    said = fitted(speechless, x, y, columns)(x)
+    assert said[15] == y.mean()
+    assert said[3] == pytest.approx(3)
+    assert list(fitted(SVR(C=-1), x, y, columns)(x)) == [y.mean()] * 20
+    assert np.isfinite(cross_validate(speechless, x, y, columns).test).all()
+
+
+def test_what_was_found_is_shown_also_if_some_of_the_search_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "pipelines").write_text("a file where the folder should be")
+    arguments = ["--target", "price", "--budget", str(BUDGET), "--out", str(tmp_path / "out")]
+    assert main([str(houses(tmp_path / "houses.csv")), *arguments]) == 1
+    said = capsys.readouterr()
+    assert said.err == "not all of the search ran: the report above says what is left\n"
+    assert f"{BUDGET} dead letters" in said.out
+    assert re.search(r"^best  (dummy|plain linear) ", said.out, re.MULTILINE)
+
+
+def test_the_leaderboard_names_the_file_of_each_pipeline_and_compares_on_held_out_rows(prices: Done) -> None:
+    text = (prices.out / "leaderboard.txt").read_text()
+    rows = [line for line in text.partition("\n\n")[0].splitlines() if re.search(r" \d/3 ", line)]
+    files = {path.stem for path in (prices.out / "pipelines").iterdir()}
+    assert {re.split(r" \d/3  ", row)[1].split()[0] for row in rows} == files
+    [held] = [line for line in text.splitlines() if line.startswith("On the 20 held-out rows")]
+    command = [sys.executable, str(prices.out / "best_pipeline.py")]
+    alone = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    score = re.findall(r"held-out R2: (-?\d\.\d{4})", alone)[0]
+    assert score in held
+    assert "dummy -" in held
+    assert "plain linear " in held
 
 
 # -- the same search, whatever happens to it --------------------------------------------------------------------------
@@ -415,6 +478,27 @@ def test_a_bad_table_gets_one_line_and_no_work(name: str, tmp_path: Path, capsys
     assert said.err.count("\n") == 1
     assert len(said.err) < 500
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "--target", "y", "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"{tmp_path}: cannot be read: Is a directory.\n"
+
+
+@pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("decimal", [".", ","])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["", "byte order mark"])
+def test_the_same_table_is_read_however_it_was_saved(sep: str, decimal: str, mark: str, tmp_path: Path) -> None:
+    if sep == decimal:
+        pytest.skip("nobody could tell them apart")
+    lines = [mark + sep.join(("größe", "b", "y"))]
+    lines += [sep.join((f"{i}.5", str(i % 7), f"-{i * i % 11}.25")).replace(".", decimal) for i in range(40)]
+    path = tmp_path / "saved.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    data = load(str(path), "y", 0, tmp_path)
+    assert (data.columns.numbers, data.columns.classify) == (("größe", "b"), False)
+    assert sorted([*data.x["größe"], *data.held_x["größe"]]) == [i + 0.5 for i in range(40)]
+    assert {*data.y, *data.held_y} == {-(i * i % 11) - 0.25 for i in range(40)}
 
 
 def test_a_csv_without_a_target_is_asked_for_one(prices: Done, capsys: pytest.CaptureFixture[str]) -> None:

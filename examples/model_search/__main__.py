@@ -8,9 +8,10 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from examples.model_search.agents import seed_of, team
-from examples.model_search.artifacts import Verdict
+from examples.model_search.artifacts import Baseline, Verdict
 from examples.model_search.data import BUNDLED, DataError, Dataset, load
 from examples.model_search.report import best_of, leaderboard, leaderboard_text, write_best
 from examples.model_search.story import story_of, story_svg, story_text
@@ -20,10 +21,18 @@ from stigmergy.models import LiteLLM, Model, Price
 
 FILES = {
     "best_pipeline.py": "best pipeline",
+    "pipelines": "all pipelines",
     "leaderboard.txt": "leaderboard",
     "discoveries.svg": "what led to what",
     "workflow.svg": "who did what",
 }
+
+
+class Outcome(NamedTuple):
+    """What to tell people, and whether all of the search ran."""
+
+    text: str
+    complete: bool
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,14 +52,12 @@ def parser() -> argparse.ArgumentParser:
 
 async def search(
     data: Dataset, out: Path, store: Path | None, budget: int, model: Model | None = None, cost: str | None = None
-) -> str:
+) -> Outcome:
     """Run the search to its end, or go on with it, and write what it found into the folder.
-
-    Returns:
-        what to tell people.
 
     Raises:
         DataError: the store holds a search of something else.
+        RunFailed: it failed before there was anything to compare with.
     """
     roster = team(data, out / "pipelines", budget, _tell, model=model, cost=cost)
     async with Blackboard(store, roster=roster) as board:
@@ -62,8 +69,9 @@ async def search(
                 "Use another --store."
             ) from None
         report = await board.run_until_idle()
-        report.raise_for_failures()
-        return "\n\n".join(["", str(report), *_results(board, data, out)])
+        if not len(board.artifacts(Baseline)):
+            report.raise_for_failures()
+        return Outcome("\n\n".join(["", str(report), *_results(board, data, out)]), report.ok)
 
 
 def asked_model(name: str, base_url: str) -> Model | None:
@@ -81,11 +89,13 @@ def _results(board: Blackboard, data: Dataset, out: Path) -> list[str]:
     (out / "discoveries.svg").write_text(story_svg(lines, f"What led to what: {data.name}"), encoding="utf-8")
     board.graph().save(out / "workflow.svg")
     write_best(best, data, out)
+    seen = [work.description for name, work in story.discoveries.items() if name.endswith(":data")]
+    noticed = ["What was noticed in the data:", *(f"  -> {text}" for text in seen)]
     kinds = Counter(name.partition(":")[0] for name in story.discoveries)
     found = "Discoveries: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     way = ["How the best was found:", *(f"  -> {step}" for step in story.way_to(best.spec.digest))]
     files = "\n".join(f"{what:18}{out / name}" for name, what in FILES.items())
-    return [text, found, *(["\n".join(way)] if best.votes else []), files]
+    return [text, "\n".join(noticed), found, *(["\n".join(way)] if best.votes else []), files]
 
 
 def _tell(verdict: Verdict) -> None:
@@ -94,7 +104,12 @@ def _tell(verdict: Verdict) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0, or 2 after one line about what was wrong with the input, or 130 if it was stopped by hand."""
+    """Run the search that the arguments say.
+
+    Returns:
+        0; or 1 if something failed on the way, 2 after one line about what was wrong with the input, 130 if it was
+        stopped by hand.
+    """
     options = parser().parse_args(arguments)
     warnings.filterwarnings("ignore", module="sklearn")  # a pipeline that converges badly gets a bad score
     try:
@@ -109,9 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"  not used: {name} ({why})")
         model = asked_model(options.model, options.base_url)
         cost = options.cost if model else None
-        print(asyncio.run(search(data, options.out, options.store, options.budget, model, cost)), flush=True)
+        found = asyncio.run(search(data, options.out, options.store, options.budget, model, cost))
+        print(found.text, flush=True)
     except (DataError, StigmergyError, OSError) as error:
-        print(error, file=sys.stderr)
+        place = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) and error.filename else error
+        print(place, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
@@ -120,7 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     best = options.out / "best_pipeline.py"
     print(f"\nThe file alone: python {best}", flush=True)
-    return subprocess.run([sys.executable, str(best)], check=False).returncode
+    code = subprocess.run([sys.executable, str(best)], check=False).returncode
+    if not found.complete:
+        print("not all of the search ran: the report above says what is left", file=sys.stderr)
+    return code or (0 if found.complete else 1)
 
 
 def _silent(*_: object, **__: object) -> None:

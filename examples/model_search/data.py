@@ -74,12 +74,15 @@ def load(source: str, target: str | None, seed: int, folder: Path) -> Dataset:
     else:
         path = Path(source)
     sep = _check_header(path, target)
-    table = _read(path, sep)
+    table = _read(path, sep, ".")
+    decimal = "," if sep != "," and _has_decimal_commas(table) else "."
+    if decimal == ",":
+        table = _read(path, sep, decimal)
     if target is None:
         names = ", ".join(str(c) for c in list(table.columns)[:8]) + (", …" if len(table.columns) > 8 else "")
         raise DataError(f"{path}: say which column to predict, with --target COLUMN. The columns are {names}.")
     columns, ignored = _columns(path, table, target)
-    columns = replace(columns, sep=sep, seed=seed)
+    columns = replace(columns, sep=sep, decimal=decimal, seed=seed)
     x, y = read_rows(path, columns)
     if columns.classify:
         _check_classes(path, y, target)
@@ -132,9 +135,15 @@ def _check_header(path: Path, target: str | None) -> str:
     return sep
 
 
-def _read(path: Path, sep: str) -> pd.DataFrame:
+def _has_decimal_commas(table: pd.DataFrame) -> bool:
+    """Whether some column holds nothing but numbers that are written like 3,14."""
+    texts = (table[name].dropna() for name in table.columns if not pd.api.types.is_numeric_dtype(table[name]))
+    return any(len(text) and text.astype(str).str.fullmatch(r"\s*-?\d+(,\d+)?\s*").all() for text in texts)
+
+
+def _read(path: Path, sep: str, decimal: str) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, sep=sep, low_memory=False, skipinitialspace=True)
+        table = pd.read_csv(path, sep=sep, decimal=decimal, low_memory=False, skipinitialspace=True)
     except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read as a table: {reason[:160]}") from None
@@ -196,7 +205,8 @@ def _is_class(path: Path, column: pd.Series, target: str) -> bool:
 def _check_classes(path: Path, y: pd.Series, target: str) -> None:
     counts = y.value_counts()
     if counts.min() < MIN_PER_CLASS:
-        few = f"class '{counts.idxmin()}' of '{target}' has {counts.min()} rows"
+        rows = "1 row" if counts.min() == 1 else f"{counts.min()} rows"
+        few = f"class '{counts.idxmin()}' of '{target}' has {rows}"
         raise DataError(f"{path}: {few}, at least {MIN_PER_CLASS} are needed. Merge or remove rare classes.")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from examples.model_search.artifacts import Baseline, Candidate, Spec, Verdict
 from examples.model_search.data import Dataset
-from examples.model_search.standalone import fitted_score, render
+from examples.model_search.standalone import fitted_score, held_out_score, render
 from stigmergy import View
 
 SHOWN = 12
@@ -51,12 +51,15 @@ def leaderboard_text(rows: list[Row], data: Dataset) -> str:
     metric, error = ("balanced accuracy", "wrong") if data.columns.classify else ("R2", "RMSE")
     shown = [row for i, row in enumerate(rows) if i < SHOWN or not row.votes or row is best]
     width = min(70, max(len(row.label) for row in shown))
-    lines = [f"      {'pipeline':{width}}  {metric:>17}  {error:>7}  votes  because of"]
+    lines = [f"      {'pipeline':{width}}  {metric:>17}  {error:>8}  votes  {'file':8}  because of"]
     for row in shown:
         mark = "best" if row is best else "ok" if row.accepted else ""
         label = row.label if len(row.label) <= width else row.label[: width - 1] + "…"
         score = f"{row.mean:.4f} ± {row.spread:.4f}"
-        lines.append(f"{mark:>4}  {label:{width}}  {score:>17}  {row.error:7.4g}  {row.votes:>5}  {row.because}")
+        file = row.spec.digest if row.votes else ""
+        lines.append(
+            f"{mark:>4}  {label:{width}}  {score:>17}  {_plain(row.error):>8}  {row.votes:>5}  {file:8}  {row.because}"
+        )
     if len(rows) > len(shown):
         lines.append(f"      … {len(rows) - len(shown)} more")
     accepted, tried = sum(row.accepted for row in rows), sum(bool(row.votes) for row in rows)
@@ -64,7 +67,14 @@ def leaderboard_text(rows: list[Row], data: Dataset) -> str:
               " (cross-validation, bootstrap, held-out rows)."]  # fmt: skip
     if not best.votes:
         lines.append(f"So the {best.label} baseline stays the best that can be defended.")
+    compared = list(dict.fromkeys([best, *(row for row in rows if not row.votes)]))
+    scores = ", ".join(f"{row.label} {held_out_score(row.spec, data):.4f}" for row in compared)
+    lines.append(f"On the {len(data.held_y):,} held-out rows, which one vote of three has seen: {scores}.")
     return "\n".join(lines)
+
+
+def _plain(error: float) -> str:
+    return f"{error:,.0f}" if error >= 1_000 else f"{error:.4g}"
 
 
 def write_best(row: Row, data: Dataset, folder: Path) -> Path:

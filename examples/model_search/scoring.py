@@ -4,6 +4,7 @@ Every pipeline's own file begins with a copy of this module, so that it scores i
 Therefore nothing here may import anything but the standard library, numpy, pandas and scikit-learn.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Columns:
     categories: tuple[str, ...]
     classify: bool
     sep: str = ","
+    decimal: str = "."
     seed: int = 0
 
 
@@ -48,7 +50,7 @@ class Folds:
 
 def read_rows(path: Path, columns: Columns) -> tuple[pd.DataFrame, pd.Series]:
     """Inputs and target; of a large file a seeded sample of `MAX_ROWS` rows. Infinite numbers count as missing."""
-    table = pd.read_csv(path, sep=columns.sep, low_memory=False, skipinitialspace=True)
+    table = pd.read_csv(path, sep=columns.sep, decimal=columns.decimal, low_memory=False, skipinitialspace=True)
     if len(table) > MAX_ROWS:
         table = table.sample(MAX_ROWS, random_state=columns.seed).sort_index()
     inputs = pd.DataFrame(index=range(len(table)))
@@ -82,15 +84,34 @@ def score(y: Any, predicted: Any, columns: Columns) -> float:
     return float(balanced_accuracy_score(y, predicted) if columns.classify else r2_score(y, predicted))
 
 
+def fitted(model: Any, x: pd.DataFrame, y: pd.Series, columns: Columns) -> Callable[[pd.DataFrame], Any]:
+    """Fit a fresh copy of the whole pipeline, and return what predicts from rows.
+
+    Where it cannot be fitted, or says no finite number (a target that was made even may have none to go back to), it
+    counts as having said what the dummy says. So every pipeline has a score on the same rows.
+    """
+    otherwise = y.mode()[0] if columns.classify else float(y.mean())
+    try:
+        ready = clone(model).fit(x, y)
+    except ValueError:
+        return lambda rows: np.full(len(rows), otherwise)
+
+    def predict(rows: pd.DataFrame) -> Any:
+        guess = ready.predict(rows)
+        return guess if columns.classify else np.where(np.isfinite(guess), guess, otherwise)
+
+    return predict
+
+
 def cross_validate(model: Any, x: pd.DataFrame, y: pd.Series, columns: Columns) -> Folds:
     """Fit a fresh copy of the whole pipeline on every fold, so that nothing of the test rows leaks into it."""
     test, train, error, predicted = [], [], [], np.empty(len(y), dtype=object)
     parts = folds(y, columns)
     for number, (inside, outside) in enumerate(parts):
-        fitted = clone(model).fit(x.iloc[inside], y.iloc[inside])
-        guess = fitted.predict(x.iloc[outside])
+        predict = fitted(model, x.iloc[inside], y.iloc[inside], columns)
+        guess = predict(x.iloc[outside])
         test.append(score(y.iloc[outside], guess, columns))
-        train.append(score(y.iloc[inside], fitted.predict(x.iloc[inside]), columns))
+        train.append(score(y.iloc[inside], predict(x.iloc[inside]), columns))
         wrong = guess != y.iloc[outside].to_numpy() if columns.classify else guess - y.iloc[outside].to_numpy()
         error.append(float(np.mean(wrong) if columns.classify else np.sqrt(np.mean(wrong**2))))
         if number * REPEATS < len(parts):

@@ -18,9 +18,9 @@ def main() -> int:
     rows, held_out = development_rows(y, COLUMNS)
     x, y, held_x, held_y = x.iloc[rows], y.iloc[rows], x.iloc[held_out], y.iloc[held_out]
     name = "balanced accuracy" if COLUMNS.classify else "R2"
-    fitted = pipeline().fit(x, y)
-    found = {"fitted": score(y, fitted.predict(x), COLUMNS)}
-    print(f"held-out {name}: {score(held_y, fitted.predict(held_x), COLUMNS):.4f} on {len(held_y)} rows")
+    predict = fitted(pipeline(), x, y, COLUMNS)
+    found = {"fitted": score(y, predict(x), COLUMNS)}
+    print(f"held-out {name}: {score(held_y, predict(held_x), COLUMNS):.4f} on {len(held_y)} rows")
     if "mean" in RECORDED:
         test = cross_validate(pipeline(), x, y, COLUMNS).test
         found.update(mean=float(test.mean()), spread=float(test.std()))
@@ -77,5 +77,11 @@ def fitted_score(spec: Spec, data: Dataset) -> float:
     """
     model = build(spec, data.columns)
     model.fit(data.x[::2], data.y[::2]).predict(data.x[1::2])
-    model.fit(data.x, data.y)
-    return round(scoring.score(data.y, model.predict(data.x), data.columns), 6)
+    predict = scoring.fitted(model, data.x, data.y, data.columns)
+    return round(scoring.score(data.y, predict(data.x), data.columns), 6)
+
+
+def held_out_score(spec: Spec, data: Dataset) -> float:
+    """The score on the held-out rows, fitted on all others."""
+    predict = scoring.fitted(build(spec, data.columns), data.x, data.y, data.columns)
+    return scoring.score(data.held_y, predict(data.held_x), data.columns)

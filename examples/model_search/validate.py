@@ -21,7 +21,7 @@ from sklearn.utils import resample
 from examples.model_search.artifacts import Spec
 from examples.model_search.data import Dataset
 from examples.model_search.pipelines import build
-from examples.model_search.scoring import REPEATS, Folds, cross_validate, folds, score
+from examples.model_search.scoring import REPEATS, Folds, cross_validate, fitted, folds, score
 
 MIN_GAIN = 0.003
 RESAMPLES = 15
@@ -79,8 +79,8 @@ def _bootstrap(data: Dataset, spec: Spec) -> Any:
         groups = data.y if data.columns.classify else None
         chosen = resample(np.arange(len(data.y)), random_state=1_000 * data.columns.seed + number, stratify=groups)
         left_out = np.setdiff1d(np.arange(len(data.y)), chosen)
-        fitted = build(spec, data.columns).fit(data.x.iloc[chosen], data.y.iloc[chosen])
-        scores.append(score(data.y.iloc[left_out], fitted.predict(data.x.iloc[left_out]), data.columns))
+        predict = fitted(build(spec, data.columns), data.x.iloc[chosen], data.y.iloc[chosen], data.columns)
+        scores.append(score(data.y.iloc[left_out], predict(data.x.iloc[left_out]), data.columns))
     return np.array(scores)
 
 
@@ -88,7 +88,7 @@ def _bootstrap(data: Dataset, spec: Spec) -> Any:
 def _row_losses(data: Dataset, spec: Spec) -> Any:
     """One loss per held-out row, whose mean is 1 - score."""
     truth = data.held_y.to_numpy()
-    guess = build(spec, data.columns).fit(data.x, data.y).predict(data.held_x)
+    guess = fitted(build(spec, data.columns), data.x, data.y, data.columns)(data.held_x)
     if not data.columns.classify:
         return (guess - truth) ** 2 / np.var(truth)
     counts = data.held_y.value_counts()
