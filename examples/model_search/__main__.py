@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,7 +88,7 @@ def _results(board: Blackboard, data: Dataset, out: Path) -> list[str]:
     lines, text = story.lines(), leaderboard_text(rows, data)
     (out / "leaderboard.txt").write_text(f"{text}\n\n{story_text(lines)}\n", encoding="utf-8")
     (out / "discoveries.svg").write_text(story_svg(lines, f"What led to what: {data.name}"), encoding="utf-8")
-    board.graph().save(out / "workflow.svg")
+    replace(board.graph(), title=f"Who did what: {data.name}").save(out / "workflow.svg")
     write_best(best, data, out)
     seen = [work.description for name, work in story.discoveries.items() if name.endswith(":data")]
     noticed = ["What was noticed in the data:", *(f"  -> {text}" for text in seen)]

@@ -21,7 +21,7 @@ from stigmergy.blackboard.reading.left import left_on, put_aside
 from stigmergy.blackboard.reading.leftovers import Leftover, Leftovers, PutAside, Unfinished, next_command
 from stigmergy.blackboard.text import html_table, money, number, seconds, table
 
-_SHOWN_BRANCHES = 12
+_SHOWN_BRANCHES = 20
 _SHOWN_OF_A_KIND = 5
 _WIDTH = 100
 """Characters of what is left that stand on one line; the rest goes on the next."""
