@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 import typer.main
 
 from stigmergy.cli import app
-from tests.readme import ROOT
+from tests.readme import ROOT, blocks
 from tests.test_cli import TEAM, call, seeds
 
 PROGRAM = "from stigmergy.cli import main; main()"
@@ -184,6 +185,45 @@ def test_what_is_not_remembered_of_a_tree_is_said_under_no_wrong_parent() -> Non
     assert len(lines) == 30
     lines = call("show", "ship.db", "--tree", "--limit", "10").stdout.splitlines()
     assert lines[-1].split("  ")[0] == "… 20 more"
+
+
+SESSION = """
+from stigmergy import AnalysisResult, Roster, ValidationResult, WorkDiscovery
+roster = Roster()
+
+@roster.agent
+async def analyze(work: WorkDiscovery) -> AnalysisResult:
+    return AnalysisResult(plan="a plan", approved=work.description == "clear")
+
+@roster.agent
+async def validate(result: AnalysisResult) -> ValidationResult:
+    if not result.approved:
+        raise ValueError("unclear")
+    return ValidationResult(passed=True)
+"""
+
+
+def test_the_session_at_the_top_of_the_page_runs_as_it_stands() -> None:
+    Path("team.py").write_text(SESSION)
+    lines = [
+        {"type": "WorkDiscovery", "payload": {"description": d, "phase": "analysis", "done_definition": "A plan"}}
+        for d in ("clear", "dim")
+    ]
+    Path("seeds.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    [session, *_] = blocks((ROOT / "docs" / "cli.md").read_text(encoding="utf-8"), "sh")
+    ran = set()
+    for line in session.splitlines():
+        words = shlex.split(line, comments=True)[1:]
+        if "ValidationResult@41" in words:
+            [result] = json.loads(call("show", "run.db", "ValidationResult", "--json").stdout)
+            words[-1] = f"ValidationResult@{result['id']}"
+        if words[0] == "retry":
+            [letter] = json.loads(call("dead-letters", "run.db", "--json").stdout)
+            words[-1] = str(letter["id"])
+        done = call(*words)
+        assert done.exit_code == (1 if words[0] in ("run", "resume") else 0), (line, done.output)
+        ran.add(words[0])
+    assert ran == {"check", "run", "show", "why", "retry", "resume", "graph"}
 
 
 # -- slips of the pen -------------------------------------------------------------------------------------------------
