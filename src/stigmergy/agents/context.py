@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import cached_property
 from hashlib import blake2b
 from time import perf_counter
-from typing import Any, ParamSpec, TypeVar, cast, get_type_hints, overload
+from typing import Any, Never, ParamSpec, TypeVar, cast, get_type_hints, overload
 
 from pydantic import BaseModel, JsonValue, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
@@ -79,13 +79,12 @@ class Context(ContextMark):
 
     def __init__(
         self, job: Job, inputs: Sequence[Artifact[Any]], request: Request, briefing: Briefing | None,
-        drafting: Drafting, *, threaded: bool,
+        drafting: Drafting,
     ) -> None:  # fmt: skip
         self._job = job
         self._request = request
         self._briefing = briefing
         self._drafting = drafting
-        self._threaded = threaded
         self._used: set[str] = set()
         self._published = 0
         self.counts: dict[str, int] = {}
@@ -210,10 +209,6 @@ class Context(ContextMark):
         return cast("R", await self._execute(calling, run, decoder, price))
 
     def _announce(self, key: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
-        if self._threaded:
-            raise UseContext(
-                f"{self.agent_name!r} is a plain function in a thread; make it async def to journal effects."
-            )
         check_text("key", key)
         if key in self._used:
             raise DuplicateCall(f'call "{key}" is used twice in {self.agent_name!r}. Give each effect its own key.')
@@ -335,8 +330,6 @@ class Context(ContextMark):
             KeyReused: it published something else under this key, or in an earlier attempt in this place.
             WrongFanOut: this attempt has published as much as its output's `fan_out=` or `Limits(fan_out=)` allows.
         """
-        if self._threaded:
-            raise UseContext(f"{self.agent_name!r} is a plain function in a thread; return what it publishes.")
         self._published += 1
         own = f"{self._job.id}/{key if key is not None else self._published}"
         draft = self._drafting(payload, key=own, tags=tags)
@@ -358,6 +351,34 @@ class Context(ContextMark):
             return ids[0]
         row = self._job.desk.reader().by_key(self.run, own)
         return row.seq if row is not None else 0
+
+
+class ThreadContext(Context):
+    """The context of a plain function, which cannot await: what would have to be awaited raises at once, because a
+    call that nobody awaits does nothing, and says nothing."""
+
+    def call(self, *args: Any, **kwargs: Any) -> Never:
+        """Not in a plain function."""
+        self._refuse("make it async def to journal effects")
+
+    def sleep(self, *args: Any, **kwargs: Any) -> Never:
+        """Not in a plain function."""
+        self._refuse("make it async def to sleep durably")
+
+    def ask(self, *args: Any, **kwargs: Any) -> Never:
+        """Not in a plain function."""
+        self._refuse("make it async def to ask")
+
+    def charge(self, *args: Any, **kwargs: Any) -> Never:
+        """Not in a plain function."""
+        self._refuse("make it async def to book what it cost")
+
+    def publish(self, *args: Any, **kwargs: Any) -> Never:
+        """Not in a plain function."""
+        self._refuse("return what it publishes")
+
+    def _refuse(self, way_out: str) -> Never:
+        raise UseContext(f"{self.agent_name!r} is a plain function in a thread; {way_out}.")
 
 
 def _recordable(key: str, result: object, decoder: TypeAdapter[Any]) -> bytes:

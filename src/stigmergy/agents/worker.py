@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from stigmergy.agents.agent import Agent, FunctionAgent
 from stigmergy.agents.apart import Call, Processes
 from stigmergy.agents.call import brings
-from stigmergy.agents.context import Context
+from stigmergy.agents.context import Context, ThreadContext
 from stigmergy.agents.outputs import check_fan_out, declared
 from stigmergy.agents.request import Request, envelope
 from stigmergy.agents.threads import Inside, enter_body, in_thread
@@ -107,7 +107,8 @@ class BodyWorker:
         request = Request(job, self._types, inputs, job.agent.phase)
         briefing = await self._brief(plan.provider, request, job) if plan.provider is not None else None
         draft = partial(self._draft, plan)
-        return Context(job, inputs, request, briefing, draft, threaded=not plan.agent.means.is_async)
+        kind = Context if plan.agent.means.is_async else ThreadContext
+        return kind(job, inputs, request, briefing, draft)
 
     async def _run(self, plan: _Plan, job: Job, context: Context) -> object:
         means = plan.agent.means

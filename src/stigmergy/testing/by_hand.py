@@ -93,7 +93,7 @@ def context(
 
     made = SoloContext(
         job, given, Request(job, types, given, phase), Briefing(tuple(instructions), envelopes(past, -1, -1)),
-        drafting, threaded=False,
+        drafting,
     )  # fmt: skip
     made.published, made.called = desk.payloads, desk.called_keys
     return made
