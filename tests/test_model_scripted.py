@@ -105,7 +105,7 @@ def test_one_reply_alone_is_refused_as_a_list_of_characters_is_never_meant() -> 
         Scripted(3)  # type: ignore[arg-type]
     for paid in ({"cost": 0.1}, {"cost": "much"}, {"tokens": -1}):
         with pytest.raises(DefinitionError, match="dollars as a Decimal or text"):
-            Scripted([], **paid)  # type: ignore[arg-type]
+            Scripted([], **paid)
 
 
 async def test_a_function_answers_by_agent_input_and_what_tools_said(new_board: Boards) -> None:

@@ -1,5 +1,6 @@
 """The picture of what emerged: true to the log, well-formed, and safe with any text."""
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -103,6 +104,20 @@ async def test_every_form_names_all_nodes_and_counts_all_edges(new_board: Boards
     assert len(root.findall(f"./{SVG}path")) == len(picture.edges)
     assert picture._repr_html_() == picture._repr_svg_() == picture.svg()
     assert picture.html().startswith("<!doctype html>")
+
+
+async def test_pictures_stand_alone_and_the_page_is_whole(new_board: Boards) -> None:
+    picture, _ = await work_in_a_circle(new_board)
+    for text in (picture.svg(), picture.html()):
+        assert re.findall(r"\w+://[^\s\"'<>]+", text) == ["http://www.w3.org/2000/svg"], "the name of SVG, not a place"
+        assert not re.search(r"<script|<link|<image|<use|@import|url\((?!#)|\bsrc=|\bhref=", text)
+    page = picture.html().removeprefix("<!doctype html>\n").replace('<meta charset="utf-8">', "")
+    root = ElementTree.fromstring(page)
+    assert [child.tag for child in root] == ["head", "body"]
+    assert root.find(f"./body/{SVG}svg") is not None
+    found = json.loads(picture.to_json())
+    assert len(found["nodes"]) == len(picture.nodes)
+    assert sum(edge["count"] for edge in found["edges"]) == sum(edge.count for edge in picture.edges)
 
 
 def test_an_unknown_ending_is_refused_with_the_known_ones(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ _TOLD = (
     "text",
     "subject",
     "question",
+    "what",
     "message",
     "label",
     "option",
