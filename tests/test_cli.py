@@ -53,6 +53,7 @@ def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a team and seeds, and it is the current one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "team", raising=False)  # of a test before, in another folder
     for name in ("STIGMERGY_STORE", "STIGMERGY_TIMEOUT"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "team.py").write_text(TEAM)

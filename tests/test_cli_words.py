@@ -49,6 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with two teams and seeds, and it is the current one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "team", raising=False)  # of a test before, in another folder
     for name in ("STIGMERGY_STORE", "STIGMERGY_TIMEOUT", "STIGMERGY_LIMIT"):
         monkeypatch.delenv(name, raising=False)
     Path("team.py").write_text(TEAM)
