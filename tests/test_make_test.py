@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,19 @@ import pytest
 from pydantic import BaseModel
 from typer.testing import CliRunner, Result
 
-from stigmergy import Ask, Blackboard, Context, HumanQuestion, McpServer, Questions, Retry, Roster, read
+from stigmergy import (
+    Ask,
+    Blackboard,
+    Context,
+    HumanQuestion,
+    McpServer,
+    PhaseContextProvider,
+    PhaseDefinition,
+    Questions,
+    Retry,
+    Roster,
+    read,
+)
 from stigmergy.agents.models.errors import BadKey, RateLimited
 from stigmergy.agents.models.model import ToolCall
 from stigmergy.agents.models.scripted import Answer, Scripted
@@ -22,9 +35,11 @@ from stigmergy.blackboard.events import Activated
 from stigmergy.blackboard.reading.view import View
 from stigmergy.cli import app
 from stigmergy.cli.loading import load
-from stigmergy.testing import Effect, VirtualClock, context, make_test, outputs, perform
+from stigmergy.testing import Effect, VirtualClock, context, make_test, outputs, perform, trial
 
 ROOT = Path(__file__).parent.parent
+SHOP_NOTES = Path(tempfile.gettempdir()) / f"stigmergy_shop_{os.getpid()}"
+SHOP_SERVER = (str(ROOT / "tests" / "mcp_target.py"), str(SHOP_NOTES))
 
 SHOP = '''
 import uuid
@@ -443,6 +458,8 @@ def test_what_a_model_answered_is_answered_again(tmp_path: Path) -> None:
         asked = next(e.seq for e in board.events() if isinstance(e, Activated))
         text = make_test(board, answering, asked, file=ROOT / "tests" / "test_x.py")
         assert talk.said in text, name
+        assert 'assert str(prompt(answering.find("weigher"), ctx)).split("\\n") == [' in text
+        assert "asked with another" not in text, "what is compared is what was asked"
         files.append(tmp_path / f"test_{number}.py")
         files[-1].write_text(text)
         if name == "tools":
@@ -472,11 +489,122 @@ def test_of_several_conversations_the_best_is_the_best_again() -> None:
     next(value for name, value in written.items() if name.startswith("test_chooser"))()
 
 
-def test_an_agent_with_the_tools_of_a_server_gets_no_test() -> None:
-    roster = Roster()
-    roster.agent("far").consumes(Plain).publishes(Weight)
-    board = Blackboard(roster=roster, model=Scripted([outputs(Weight(n=1))]))
+def written_for(roster: Roster, board: Blackboard, id: int | str, folder: Path) -> Path:
+    """The file of a test of an activation, beside this one as far as its imports go."""
+    file = folder / f"test_{id}.py".replace("@", "_")
+    file.write_text(make_test(board, roster, id, file=ROOT / "tests" / "test_x.py"))
+    return file
+
+
+def run_here(file: Path) -> None:
+    """Run the one test of a file in this process."""
+    written: dict[str, Any] = {}
+    exec(file.read_text(), written)
+    next(value for name, value in written.items() if name.startswith("test_"))()
+
+
+wordy = Roster(context=PhaseContextProvider())
+wordy.agent("wordy").description("Weighs words.").consumes(Plain).publishes(Weight, fan_out=1)
+
+
+def test_another_prompt_fails_the_test_and_shows_its_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Blackboard(roster=wordy, model=Scripted([outputs(Weight(n=1)), outputs(Weight(n=2))]))
     board.run_sync(Plain(n=2))
-    roster.find("far").means = replace(roster.find("far").means, tools=(McpServer("nobody"),))
-    with pytest.raises(DefinitionError, match="has tools of a server"):
-        make_test(board, roster, board.artifacts(Weight)[0].ref)
+    board.run_sync(Plain(n=3))
+    file = written_for(wordy, board, board.artifacts(Weight)[1].ref, tmp_path)
+    assert "past=[" in file.read_text()
+    run_here(file)
+    agent = wordy.find("wordy")
+    monkeypatch.setattr(agent, "spec", replace(agent.spec, description="Counts words."))
+    with pytest.raises(AssertionError):
+        run_here(file)
+    shown = pytest_on(ROOT, file).stdout
+    assert "1 passed" in shown, "there it is as it was"
+    (tmp_path / "test_edited.py").write_text(file.read_text().replace("Weighs words.", "Counts words."))
+    shown = pytest_on(ROOT, tmp_path / "test_edited.py").stdout
+    assert """'You are the agent "wordy". Weighs words.' != 'You are the agent "wordy". Counts words.'""" in shown
+    later = written_for(wordy, board, board.artifacts(Weight)[1].ref, tmp_path)
+    assert "Its prompt is that of today; it was asked with another one then." in later.read_text()
+    run_here(later)
+
+
+def light(n: int) -> int:
+    """What it weighs when it is dry."""
+    return n
+
+
+PHASE = PhaseDefinition(
+    name="weighing", description="x", done_definitions=["y"], expected_outputs=["z"], tools=("light",)
+)
+allowing = Roster(context=PhaseContextProvider({"weighing": PHASE}))
+allowing.agent("weigher").phase("weighing").tools(weigh, light).consumes(Plain).publishes(Weight, fan_out=1)
+
+
+def test_the_tools_that_a_phase_allows_are_those_of_the_test(tmp_path: Path) -> None:
+    allowed = ToolCall(id="2", name="light", arguments='{"n": 2}')
+    board = Blackboard(roster=allowing, model=Scripted([[a_call(2)], [allowed], outputs(Weight(n=2))]))
+    assert board.run_sync(Plain(n=2)).ok
+    file = written_for(allowing, board, board.artifacts(Weight)[0].ref, tmp_path)
+    assert 'tools=["light"],' in file.read_text()
+    assert '"light: What it weighs when it is dry.",' in file.read_text()
+    assert "weigh: " not in file.read_text()
+    assert "asked with another" not in file.read_text()
+    run_here(file)
+    file.write_text(file.read_text().replace('tools=["light"],', 'tools=["light", "weigh"],'))
+    with pytest.raises(AssertionError):
+        run_here(file)
+
+
+def test_a_trial_may_allow_some_tools_only() -> None:
+    model = Scripted([[a_call(2)], outputs(Weight(n=2))])
+    assert trial(allowing.find("weigher"), Plain(n=2), tools=["light"], model=model).report.ok
+    assert model.texts()[-1] == "Error: There is no tool 'weigh' for you. You may call: light."
+
+
+serving = Roster()
+serving.agent("buyer").tools(weigh, McpServer(sys.executable, *SHOP_SERVER)).consumes(Plain).publishes(Weight)
+
+
+def test_what_the_tools_of_a_server_gave_they_give_again_and_no_server_is_started(tmp_path: Path) -> None:
+    pytest.importorskip("mcp")
+    buy = ToolCall(id="1", name="price", arguments='{"item": "pens", "count": 2}')
+    odd = ToolCall(id="3", name="sell", arguments="{}")
+    model = Scripted([[buy], [a_call(2)], [odd], outputs(Weight(n=6))])
+    board = Blackboard(roster=serving, model=model)
+    SHOP_NOTES.unlink(missing_ok=True)
+    assert board.run_sync(Plain(n=2)).ok
+    assert "pens 2" in SHOP_NOTES.read_text()
+    SHOP_NOTES.unlink()
+    file = written_for(serving, board, board.artifacts(Weight)[0].ref, tmp_path)
+    assert 'served=["price"],' in file.read_text()
+    run_here(file)
+    assert not SHOP_NOTES.exists(), "no server was started"
+    file.write_text(file.read_text().replace('"count": 2', '"count": 3'))
+    with pytest.raises(CallChanged):
+        run_here(file)
+
+
+lost = Roster()
+lost.agent("lost").tools(McpServer("/no/such/program")).consumes(Plain).publishes(Weight)
+
+
+def test_a_server_that_was_not_reached_gets_no_test() -> None:
+    board = Blackboard(roster=lost, model=Scripted([]))
+    board.run_sync(Plain(n=2))
+    asked = next(e.seq for e in board.events() if isinstance(e, Activated))
+    with pytest.raises(NotFound, match="did not reach a server of tools"):
+        make_test(board, lost, asked)
+
+
+voting = Roster()
+voting.agent("voter").consumes(Plain).publishes(Weight)
+
+
+def test_several_models_of_the_board_choose_again(tmp_path: Path) -> None:
+    models = [Scripted([outputs(Weight(n=n))], name=f"m{i}") for i, n in enumerate((1, 2, 2))]
+    board = Blackboard(roster=voting, model=models)
+    board.run_sync(Plain(n=2))
+    file = written_for(voting, board, board.artifacts(Weight)[0].ref, tmp_path)
+    assert "model=[Scripted([])] * 3)" in file.read_text()
+    run_here(file)
+    assert "1 passed" in pytest_on(ROOT, file).stdout

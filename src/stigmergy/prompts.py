@@ -60,14 +60,6 @@ def prompt_of(view: View, roster: Roster, agent: Agent | str, *ids: int | str) -
     return in_a_loop(ask)
 
 
-def shown(request: Request) -> str:
-    """A request as text: who says what, and what is asked for."""
-    parts = [f"--- {message.role}\n{message.text}" for message in request.messages]
-    if request.tools:
-        parts.append("--- tools\n" + "\n".join(f"{tool.name}: {tool.description}" for tool in request.tools))
-    return "\n\n".join(parts)
-
-
 class _NoModel:
     """Stands for a model that nobody has named."""
 

@@ -214,7 +214,7 @@ class Context(ContextMark):
             raise DuplicateCall(f'call "{key}" is used twice in {self.agent_name!r}. Give each effect its own key.')
         self._used.add(key)
         try:
-            return blake2b(to_json([args, kwargs], by_alias=True, inf_nan_mode="strings"), digest_size=12).hexdigest()
+            return digest_of(args, kwargs)
         except (PydanticSerializationError, ValueError) as error:
             raise NotJournalable(f"call {key!r}: its arguments cannot be recorded as JSON ({error}).") from error
 
@@ -379,6 +379,11 @@ class ThreadContext(Context):
 
     def _refuse(self, way_out: str) -> Never:
         raise UseContext(f"{self.agent_name!r} is a plain function in a thread; {way_out}.")
+
+
+def digest_of(args: Sequence[Any], kwargs: dict[str, Any]) -> str:
+    """What an effect was asked, as the log has it (`Calling.digest`)."""
+    return blake2b(to_json([args, kwargs], by_alias=True, inf_nan_mode="strings"), digest_size=12).hexdigest()
 
 
 def _recordable(key: str, result: object, decoder: TypeAdapter[Any]) -> bytes:

@@ -41,7 +41,7 @@ from stigmergy.cli.looking import (
 from stigmergy.cli.replaying import written_test
 from stigmergy.cli.running import go, on_terminal
 from stigmergy.loop import in_a_loop
-from stigmergy.prompts import prompt_of, shown
+from stigmergy.prompts import prompt_of
 from stigmergy.replay import replay as replayed
 from stigmergy.seeds import read_seeds, save_seeds, write_stream
 from stigmergy.version import VERSION
@@ -245,7 +245,7 @@ def prompt(
     with errors(traceback=traceback), read(store) as file:
         roster = load(target, settings)
         request = prompt_of(informed(file, roster), roster, agent, *artifact)
-        typer.echo(request.model_dump_json(indent=2) if as_json else shown(request))
+        typer.echo(request.model_dump_json(indent=2) if as_json else str(request))
 
 
 @app.command()

@@ -7,7 +7,7 @@ from stigmergy.agents.models.scripted import outputs
 from stigmergy.blackboard.clock import VirtualClock
 from stigmergy.testing.asked import Asked, asked
 from stigmergy.testing.assertions import assert_idle, assert_lineage, assert_not_published, assert_published
-from stigmergy.testing.by_hand import Effect, SoloContext, context, perform
+from stigmergy.testing.by_hand import Effect, SoloContext, context, perform, prompt
 from stigmergy.testing.envelopes import artifact
 from stigmergy.testing.making import make_test
 from stigmergy.testing.network import NetworkRefused, refused_network
@@ -34,6 +34,7 @@ __all__ = [
     "outputs",
     "perform",
     "play",
+    "prompt",
     "refused_network",
     "trial",
 ]

@@ -1,18 +1,22 @@
 """A body called by hand: a context without a board, and what the agent makes of it."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
 from pydantic_core import to_json
 
 from stigmergy.agents.agent import Agent
 from stigmergy.agents.context import Context
+from stigmergy.agents.models.model import Request as ModelRequest
+from stigmergy.agents.models.model import ToolSpec
 from stigmergy.agents.models.scripted import Scripted
-from stigmergy.agents.prompting.answer import answered
+from stigmergy.agents.prompting.answer import Answer, answered
 from stigmergy.agents.prompting.servers import Servers
+from stigmergy.agents.prompting.tools import ListTools, Tool, ToolResult, ToolSource
 from stigmergy.agents.request import Request
 from stigmergy.agents.worker import BodyWorker
 from stigmergy.blackboard.artifact import Artifact
@@ -31,6 +35,7 @@ from stigmergy.blackboard.stores.memory import MemoryStore
 from stigmergy.loop import in_a_loop
 from stigmergy.testing.envelopes import Given, envelopes
 
+R = TypeVar("R")
 NOON = VirtualClock().now()
 _ACTIVATION = 1_000_000
 
@@ -58,17 +63,20 @@ class SoloContext(Context):
     Attributes:
         published: what the body published through it, in order.
         called: the keys of its effects, sleeps and charges, in order.
+        served: what stands for the tools of servers; None = the servers are started.
     """
 
     published: list[BaseModel]
     called: list[str]
+    served: tuple[str, ...] | None
 
 
 def context(
     agent_name: str = "agent", *, inputs: Sequence[Given] = (), past: Sequence[Given] = (),
     instructions: Sequence[BaseModel] = (), recorded: Recorded | None = None, phase: str | None = None,
     attempt: int = 1, feedback: str = "", run: str = "main", activation: int = _ACTIVATION, repeats: int = 0,
-    now: float = NOON, slots: Sequence[int] = (), strict: bool = False,
+    now: float = NOON, slots: Sequence[int] = (), tools: Sequence[str] | None = None,
+    served: Sequence[str] | None = None, strict: bool = False,
 ) -> SoloContext:  # fmt: skip
     """A context to call a body with.
 
@@ -79,6 +87,9 @@ def context(
         activation, repeats: its id, and that of the first dead letter it repeats: idempotency keys are made of them.
         now: log time in seconds since the epoch.
         slots: as in `Activated.slots`, for `perform`; the inputs of each type unless given.
+        tools: names of the tools that its model may call, as a context provider would give them; None = all it has.
+        served: names of the tools that its servers (`McpServer`) have; then no server is started, and what these tools
+            give is recorded.
         strict: effects that are not recorded are refused.
     """
     spec = AgentSpec(name=agent_name, phase=phase)
@@ -92,10 +103,12 @@ def context(
         return draft_of(types, payload, **options)
 
     made = SoloContext(
-        job, given, Request(job, types, given, phase), Briefing(tuple(instructions), envelopes(past, -1, -1)),
+        job, given, Request(job, types, given, phase),
+        Briefing(tuple(instructions), envelopes(past, -1, -1), None if tools is None else tuple(tools)),
         drafting,
     )  # fmt: skip
     made.published, made.called = desk.payloads, desk.called_keys
+    made.served = None if served is None else tuple(served)
     return made
 
 
@@ -111,22 +124,77 @@ def perform(agent: Agent, ctx: SoloContext, /, *, model: object | None = None) -
         DefinitionError: the inputs are none that the agent consumes together.
         BaseException: what the body raises.
     """
-    servers = Servers()
-    alone = copy.copy(answered(agent, model if model is not None else Scripted([], name="(no model)"), servers))
-    alone.means = replace(alone.means, context=None, isolate=None)
+
+    async def run(alone: Agent, worker: BodyWorker, job: Job) -> list[BaseModel]:
+        return [draft.payload for draft in await worker.perform(job)]
+
+    return _with_body(agent, ctx, model, run)
+
+
+def prompt(agent: Agent, ctx: SoloContext, /, *, model: object | None = None) -> ModelRequest:
+    """What the model of an agent would be asked first about the inputs of a context; nothing is sent.
+
+    Args:
+        model: as in `perform`; only its name matters.
+
+    Raises:
+        DefinitionError: the agent has a body of its own, or the inputs are none that it consumes together.
+    """
+    if agent.means.function is not None:
+        raise DefinitionError(f"agent {agent.name!r} has a body of its own, so no model is asked.")
+
+    async def ask(alone: Agent, worker: BodyWorker, job: Job) -> ModelRequest:
+        body = cast("Answer", alone.means.function)
+        briefed = await worker.context(job)
+        return body.first_request(briefed, await body.toolbox(briefed))
+
+    return _with_body(agent, ctx, model, ask)
+
+
+def _with_body(
+    agent: Agent,
+    ctx: SoloContext,
+    model: object | None,
+    use: Callable[[Agent, BodyWorker, Job], Coroutine[Any, Any, R]],
+) -> R:
+    """Do something with what would run the body on a board."""
+    servers, tools = Servers(), agent.means.tools
+    if ctx.served is not None:
+        tools = (*(tool for tool in tools if not isinstance(tool, ToolSource)), _Served(ctx.served))
+    whole = copy.copy(agent)
+    whole.means = replace(agent.means, context=None, isolate=None, tools=tools)
+    alone = answered(whole, model if model is not None else Scripted([], name="(no model)"), servers)
     job = replace(ctx._job, agent=agent.spec, slots=ctx._job.slots or implied_slots(agent, ctx.artifacts))
     types = TypeTable()
     for a in ctx.artifacts:
         types.add(type(a.payload))
-    worker = BodyWorker([alone], types, Told(Briefing(ctx.instructions, ctx.past)))
+    worker = BodyWorker([alone], types, Told(Briefing(ctx.instructions, ctx.past, ctx.tools)))
 
-    async def run() -> list[BaseModel]:
+    async def run() -> R:
         try:
-            return [draft.payload for draft in await worker.perform(job)]
+            return await use(alone, worker, job)
         finally:
             await servers.close()
 
     return in_a_loop(run)
+
+
+class _Served:
+    """Stands for servers of tools of which only the names are known."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    @asynccontextmanager
+    async def open_tools(self) -> AsyncIterator[ListTools]:
+        """There is nothing to open."""
+        yield self._tools
+
+    async def _tools(self) -> list[Tool]:
+        async def run(text: str) -> ToolResult:
+            return ToolResult(text="No server is started here. Give recorded= what its tools gave.", failed=True)
+
+        return [Tool(ToolSpec(name=name, description="", parameters={}), run) for name in self._names]
 
 
 def implied_slots(agent: Agent, inputs: Sequence[Artifact[Any]]) -> list[int]:

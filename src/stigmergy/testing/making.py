@@ -12,19 +12,22 @@ from typing import Any
 from pydantic_core import from_json
 
 from stigmergy.agents.agent import Agent
+from stigmergy.agents.context import digest_of
 from stigmergy.agents.models import errors as model_errors
 from stigmergy.agents.models.model import Reply
-from stigmergy.agents.prompting.answer import refused
-from stigmergy.agents.prompting.tools import ToolSource
+from stigmergy.agents.prompting.answer import last_refusal
+from stigmergy.agents.prompting.prompt import Ask
+from stigmergy.agents.prompting.tools import ToolSource, ToolsUnavailable
 from stigmergy.agents.roster import Roster
 from stigmergy.blackboard import errors
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.artifact import Artifact
-from stigmergy.blackboard.errors import DefinitionError
+from stigmergy.blackboard.briefing import Briefing
+from stigmergy.blackboard.errors import DefinitionError, NotFound
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.reading.view import View, read
 from stigmergy.blackboard.text import number
-from stigmergy.testing.by_hand import implied_slots
+from stigmergy.testing.by_hand import context, implied_slots, prompt
 from stigmergy.testing.recording import Recording, briefing, recording
 from stigmergy.testing.source import (
     Code,
@@ -54,8 +57,8 @@ def make_test(
     """The text of a pytest file that runs the body of one recorded activation again, and compares what comes of it.
 
     The test gives the body the recorded inputs, context, time and ids, and the results of its effects; no effect is
-    executed. Where a model answered, its recorded replies do so again: the test shows what is made of them now. It
-    needs the module that defines the roster, and no board.
+    executed. Where a model answered, its recorded replies do so again: the test shows what is made of them now, and
+    that it would be asked the same at first. It needs the module that defines the roster, and no board.
 
     Args:
         run: a board, a view of one, or a file.
@@ -66,7 +69,7 @@ def make_test(
 
     Raises:
         NotFound: there is no such activation or agent, or no attempt ended in a way that the body decides.
-        DefinitionError: the roster cannot be imported, or the agent's tools are those of a server.
+        DefinitionError: the roster cannot be imported.
     """
     if not isinstance(run, View):
         with read(run) as view:
@@ -79,8 +82,8 @@ def make_test(
             types.add(kind.model)
     seen = recording(run, activation, types)
     agent = roster.find(seen.activation.agent)
-    if any(isinstance(tool, ToolSource) for tool in agent.means.tools):
-        raise DefinitionError(f"agent {agent.name!r} has tools of a server, and no test starts that.")
+    if isinstance(seen.end, ev.Failed) and seen.end.error and seen.end.error.type == ToolsUnavailable.__name__:
+        raise NotFound(f"the last attempt of {seen.name} did not reach a server of tools; no test starts one.")
     module, expression = source.split(":", 1) if source is not None else _global(roster)
     return _Written(seen, agent, module, expression, Path(file)).whole(run, roster, types)
 
@@ -115,9 +118,14 @@ class _Written:
             self._testing(name)
         parameters = agent.means.call.parameters
         self._modelled = agent.means.function is None
-        self._contextual = any(p.kind == "context" for p in parameters) or bool(agent.means.middleware)
+        self._contextual = (
+            self._modelled or any(p.kind == "context" for p in parameters) or bool(agent.means.middleware)
+        )
         self._envelopes = self._contextual or any(p.envelope for p in parameters)
         self._left_out = 0
+        self._told = Briefing()
+        self._asked_otherwise = False
+        self._refused_at, self._feedback = last_refusal(seen.failures, seen.feedback)
 
     def whole(self, view: View, roster: Roster, types: TypeTable) -> str:
         """The text."""
@@ -171,6 +179,8 @@ class _Written:
         ]  # fmt: skip
         if self._left_out:
             lines.append(f"Its context had {self._left_out} more, of types that the roster does not have.")
+        if self._asked_otherwise:
+            lines.append("Its prompt is that of today; it was asked with another one then.")
         # Names stand in a string literal there, and may be anything.
         return "\n".join([*lines, ""]).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
 
@@ -182,14 +192,17 @@ class _Written:
         lines = [f"def {name}() -> None:"]
         made = call("context", **self._context(view, roster, types))
         lines.append("    " + laid_out(named("ctx = ", made), 4))
-        run = f"perform({self._agent_source()}, ctx)"
+        if self._modelled and (prompted := self._prompt()):
+            shown = f'assert str({self._testing("prompt")}({self._agent_source()}, ctx)).split("\\n") == '
+            lines.append("    " + laid_out(named(shown, listed(map(text, prompted))), 4))
+        run = f"perform({self._agent_source()}, ctx{self._several()})"
         if isinstance(seen.end, ev.Completed):
             lines.append(f"    outputs = {run}")
             outputs = listed([self._source.payload(a.payload) for a in seen.outputs])
             lines.append("    " + laid_out(named("assert outputs == ", outputs), 4))
         else:
             lines += [*self._raises(seen.end), f"        {run}"]
-        if (self._contextual or self._modelled) and seen.alone:
+        if self._contextual and seen.alone:
             talks = {key.partition("/")[0] for key in seen.asked if self._modelled}
             # Several conversations go on at once, so their order is nobody's promise.
             asked, said = (sorted(seen.asked), "sorted(ctx.called)") if len(talks) > 1 else (seen.asked, "ctx.called")
@@ -241,36 +254,83 @@ class _Written:
         if a.slots and list(a.slots) != implied_slots(self._agent, seen.inputs):
             given["slots"] = literal(list(a.slots))
         if not self._contextual:
-            return {**given, **self._conversation()} if self._modelled else given
+            return given
         told = briefing(view, seen, self._agent, roster, types)
         past = [p for p in told.artifacts if known(p.payload)]
         self._left_out = len(told.artifacts) - len(past)
+        self._told = replace(told, artifacts=tuple(past))
         if past:
             given["past"] = listed([self._given(p) for p in past])
         if told.instructions:
             given["instructions"] = listed([self._source.payload(i) for i in told.instructions])
+        if told.tools is not None and self._modelled:
+            given["tools"] = literal(list(told.tools))
+        if self._served is not None:
+            given["served"] = literal(self._served)
         recorded = self._recorded()
         recorded.update({key: literal(value) for key, value in seen.answers.items()})
         if recorded:
             given["recorded"] = by_key(recorded)
         plain = {
-            "attempt": (seen.claim.attempt, 1), "feedback": (seen.feedback, ""),
+            "attempt": (seen.claim.attempt, 1), "feedback": (self._said_before(), ""),
             "run": (a.run, "main"), "activation": (a.seq, 0), "repeats": (seen.first, 0),
             "now": (seen.claim.at, 0.0),
         }  # fmt: skip
         given.update({name: literal(value) for name, (value, usual) in plain.items() if value != usual})
         return {**given, "strict": "True"}
 
-    def _conversation(self) -> dict[str, Code]:
-        """What an agent is given whose model answers: its replies on record, which leave nothing to ask."""
-        return {"recorded": by_key(self._recorded()), "strict": "True"}
+    def _said_before(self) -> str:
+        """What it was told of an attempt before."""
+        return self._feedback if self._modelled else self._seen.feedback
+
+    # -- what its model was asked ---------------------------------------------------------------------------------
+
+    @property
+    def _served(self) -> list[str] | None:
+        """The tools that it called of servers; None = it has no servers."""
+        if not any(isinstance(tool, ToolSource) for tool in self._agent.means.tools):
+            return None
+        own = {getattr(t, "__name__", "") for t in self._agent.means.tools if not isinstance(t, ToolSource)}
+        called: dict[str, None] = {}
+        for key, (_, done) in self._seen.effects.items():
+            if _REPLY.fullmatch(key) and done.outcome == "done":
+                calls = Reply.model_validate_json(done.payload).tool_calls
+                called |= {c.name: None for i, c in enumerate(calls, 1) if f"{key}/tool/{i}" in self._seen.effects}
+        return sorted(called.keys() - own)
+
+    def _prompt(self) -> list[str]:
+        """What the model would be asked first today, by lines; whether that is what it was asked is noted."""
+        seen = self._seen
+        ctx = context(
+            inputs=seen.inputs, past=self._told.artifacts, instructions=self._told.instructions, tools=self._told.tools,
+            served=self._served, attempt=seen.claim.attempt, feedback=self._feedback, run=seen.activation.run,
+            activation=seen.activation.seq, now=seen.claim.at, slots=seen.activation.slots,
+        )  # fmt: skip
+        try:
+            request = prompt(self._agent, ctx)
+        except Exception:  # noqa: BLE001  users' code: what it raises is what the body raises, too
+            return []
+        first = next((c for key, (c, _) in seen.effects.items() if key.startswith("model/") and c.seq > self._refused_at
+                      and _REPLY.fullmatch(key)), None)  # fmt: skip
+        if first is not None and self._served is None:
+            asked = request.model_copy(update={"model": first.name})
+            self._asked_otherwise = digest_of((asked,), {}) != first.digest
+        return str(request).split("\n")
+
+    def _several(self) -> str:
+        """The models that stand for several that are not the agent's own."""
+        best_of = (self._agent.means.ask or Ask()).best_of
+        talks = max((int((m[1] or "-1")[1:]) for key in self._seen.effects if (m := _TALK.match(key))), default=1)
+        if not self._modelled or self._agent.means.model is not None or talks <= best_of:
+            return ""
+        return f", model=[{self._source.imported('stigmergy.models', 'Scripted')}([])] * {talks // best_of}"
 
     def _recorded(self) -> dict[str, Code]:
         """The effects, by key; of a model's replies those since its outputs were last refused, counted from 1."""
         effects = self._seen.effects
         if not self._modelled:
             return {key: self._effect(*e) for key, e in effects.items()}
-        after = max((f.seq for f in self._seen.failures if refused(f)), default=-1)
+        after = self._refused_at
         old = Counter(
             key.partition("/")[0] for key, e in effects.items() if _REPLY.fullmatch(key) and e[0].seq <= after
         )
@@ -286,7 +346,7 @@ class _Written:
         return found
 
     def _reply(self, called: ev.Called) -> Code:
-        """What a model answered; what it was asked is not compared, and neither is the price."""
+        """What a model answered; what it cost is not compared."""
         if called.outcome == "failed":
             return self._error(called)
         reply = Reply.model_validate_json(called.payload)

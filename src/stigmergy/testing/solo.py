@@ -29,19 +29,20 @@ class Trial:
 
 def trial(
     agent: Agent, /, *inputs: BaseModel, past: Sequence[Given] = (), instructions: Sequence[BaseModel] = (),
-    recorded: Recorded | None = None, model: object | None = None,
+    tools: Sequence[str] | None = None, recorded: Recorded | None = None, model: object | None = None,
 ) -> Trial:  # fmt: skip
     """Run one agent alone, on a board in memory with a virtual clock: matching, retries, limits and output checks too.
 
     Args:
         inputs: published together, from outside.
-        past, instructions: what its context is to hold; unless given, what its own context provider says.
+        past, instructions, tools: what its context is to hold, and which tools it allows; unless one of them is given,
+            what its own context provider says.
         recorded: what `ctx.call` gives, by key: those effects are not executed.
         model: answers if the agent has neither a body nor a model of its own.
     """
-    told = Briefing(tuple(instructions), envelopes(past, -1, -1))
+    told = Briefing(tuple(instructions), envelopes(past, -1, -1), None if tools is None else tuple(tools))
     alone = copy.copy(agent)
-    if told.artifacts or told.instructions:
+    if told != Briefing():
         alone.means = replace(agent.means, context=Told(told))
 
     async def run() -> Trial:

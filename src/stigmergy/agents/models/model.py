@@ -82,6 +82,13 @@ class Request(_Data):
             raise ValueError(f"{secret[0]} does not belong to a request, which is kept; give it to the model")
         return options
 
+    def __str__(self) -> str:
+        """As people read it: who says what, and which tools there are."""
+        parts = [f"--- {message.role}\n{message.text}" for message in self.messages]
+        if self.tools:
+            parts.append("--- tools\n" + "\n".join(f"{tool.name}: {tool.description}" for tool in self.tools))
+        return "\n\n".join(parts)
+
     def canonical(self) -> str:
         """The request as JSON that is equal for equal requests and readable: sorted, without defaults."""
         data = self.model_dump(mode="json", exclude_defaults=True)

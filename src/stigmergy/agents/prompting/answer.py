@@ -8,7 +8,7 @@ anew only when its outputs were refused.
 
 import asyncio
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, JsonValue, TypeAdapter
@@ -262,8 +262,13 @@ class _Talk:
 
 def _refusal(ctx: Context) -> tuple[int, str]:
     """Where on the log outputs of earlier attempts were last refused, and why; (-1, "") if they never were."""
-    at, why = -1, ctx.feedback
-    for failed in ctx.failures():
+    return last_refusal(ctx.failures(), ctx.feedback)
+
+
+def last_refusal(failures: Iterable[Failed], feedback: str) -> tuple[int, str]:
+    """The same of given attempts; if none of them was refused, (-1, feedback)."""
+    at, why = -1, feedback
+    for failed in failures:
         if refused(failed):
             at, why = failed.seq, failed.feedback or (failed.error.message if failed.error is not None else "")
     return at, why
