@@ -16,12 +16,13 @@ from stigmergy import (
     ContextRequest,
     Implementation,
     PhaseContextProvider,
+    PromptParts,
     ValidationResult,
     WorkDiscovery,
     private,
 )
-from stigmergy.blackboard.events import Called
-from stigmergy.models import Cached, OnToken, Paced, Reply, Request, Scripted
+from stigmergy.blackboard.events import Called, Calling
+from stigmergy.models import Cached, Message, OnToken, Paced, Reply, Request, Scripted
 from stigmergy.testing import VirtualClock, outputs
 from tests.boards import A, B, Boards, C
 
@@ -164,6 +165,33 @@ async def test_a_board_asks_no_faster_than_its_model_is_paced(new_board: Boards)
     times = sorted(e.at - began for e in board.events() if isinstance(e, Called))
     assert all(times[i + 6] - times[i] >= 10 - 1e-3 for i in range(len(times) - 6)), "one each ten seconds after six"
     assert clock.now() - began == pytest.approx(40)
+
+
+@pytest.mark.req("S2.54")
+@pytest.mark.parametrize("named", [True, False], ids=["with ids", "without ids"])
+async def test_on_one_board_only_a_prompt_that_names_no_artifact_asks_the_same_twice(
+    new_board: Boards, tmp_path: Path, named: bool
+) -> None:
+    """Why the log itself need not be a cache; see docs/models.md."""
+
+    def bare(parts: PromptParts) -> list[Message]:
+        return [Message(role="user", text=f"{parts.inputs[0].payload} {parts.contract}")]
+
+    model = Scripted(lambda _: [B(n=7)], cost="0.10", tokens=5)
+    board = new_board(model=Cached(model, tmp_path / "cache"), concurrency=1)
+    builder = board.agent("thinker") if named else board.agent("thinker").model(ask=Ask(prompt=bare))
+    builder.consumes(A).publishes(B)
+    await board.publish_many([A(n=1), A(n=1), A(n=2)])
+    report = await board.run_until_idle()
+    digests = [e.digest for e in board.events() if isinstance(e, Calling)]
+    reused = [Reply.model_validate_json(e.payload).reused for e in board.events() if isinstance(e, Called)]
+    if named:
+        assert len(set(digests)) == 3
+        assert (reused, report.cost) == ([False] * 3, Decimal("0.30"))
+    else:
+        assert digests[0] == digests[1] != digests[2]
+        assert (reused, report.cost, report.tokens) == ([False, True, False], Decimal("0.20"), 10)
+        assert [(e.cost, e.tokens) for e in board.events() if isinstance(e, Calling)][1] == ("0", 0)
 
 
 @pytest.mark.req("S2.54")

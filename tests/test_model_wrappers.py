@@ -1,7 +1,9 @@
 """What stands before a model: another model, a cache, limits; and what may be given as a model."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -23,11 +25,12 @@ from stigmergy.agents.models.errors import (
 )
 from stigmergy.agents.models.fallback import FallbackModel
 from stigmergy.agents.models.litellm import LiteLLM
-from stigmergy.agents.models.model import Estimate, OnToken, OutputSchema, Reply, Request, ToolSpec, Usage
+from stigmergy.agents.models.model import Estimate, Model, OnToken, OutputSchema, Reply, Request, ToolSpec, Usage
 from stigmergy.agents.models.paced import Paced
 from stigmergy.agents.models.recorded import Recorded
 from stigmergy.agents.models.resolve import as_model
 from stigmergy.agents.models.scripted import Scripted
+from stigmergy.agents.models.tracing import Traced
 from stigmergy.blackboard.clock import VirtualClock
 from stigmergy.blackboard.errors import DefinitionError
 
@@ -266,6 +269,20 @@ def test_a_name_is_a_model_of_litellm_and_a_model_is_itself() -> None:
     assert model.name == "openai/gpt-4.1"
     scripted = Scripted([])
     assert as_model(scripted) is scripted
+
+
+def test_what_stands_before_a_model_takes_a_name_and_refuses_what_is_none(tmp_path: Path) -> None:
+    def all_of(model: Any) -> list[Callable[[], Model]]:
+        return [
+            lambda: Cached(model, tmp_path), lambda: Paced(model), lambda: FallbackModel(model), lambda: Traced(model),
+            lambda: Recorded(model, tmp_path / "x.jsonl", mode="once"),
+        ]  # fmt: skip
+
+    for made in all_of("openai/gpt-4.1"):
+        assert made().name == "openai/gpt-4.1"
+    for made in all_of(3):
+        with pytest.raises(BadModel, match="model=3 is no model"):
+            made()
 
 
 @pytest.mark.parametrize("value", ["", " openai/gpt", "a question", 3, None, Scripted, object()])

@@ -10,6 +10,7 @@ from anyio import Lock
 from pydantic import ValidationError
 
 from stigmergy.agents.models.model import Estimate, Model, OnToken, Reply, Request
+from stigmergy.agents.models.resolve import as_model
 
 
 class Cached:
@@ -20,16 +21,17 @@ class Cached:
 
     The cache is a folder of its own, one file a reply, and not a part of a board: a board's log has the replies that
     its agents were given and stays the truth whether or not the cache exists; the cache is shared by boards and by
-    processes, and may be deleted at any time. A file that cannot be read counts as missing.
+    processes, and may be deleted at any time. A file that cannot be read counts as missing. `docs/models.md` says why
+    the log is not the cache.
 
     Args:
-        model: who is asked.
+        model: who is asked, or its name.
         folder: made when the first reply is kept.
     """
 
-    def __init__(self, model: Model, folder: str | Path) -> None:
-        self.name = model.name
-        self._model = model
+    def __init__(self, model: Model | str, folder: str | Path) -> None:
+        self._model = as_model(model)
+        self.name = self._model.name
         self._folder = Path(folder)
         self._asking: dict[str, Lock] = {}
         self._waiting: Counter[str] = Counter()

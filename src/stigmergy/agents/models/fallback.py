@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from stigmergy.agents.models.errors import BadModel, BadRequest, ModelError, UnknownPrice
 from stigmergy.agents.models.model import Estimate, Model, OnToken, Reply, Request
+from stigmergy.agents.models.resolve import as_model
 
 
 class FallbackModel:
@@ -13,14 +14,14 @@ class FallbackModel:
     has streamed before it failed has been shown; the next one starts anew.
 
     Args:
-        models: in the order in which they are asked.
+        models: in the order in which they are asked; names of models will do.
     """
 
-    def __init__(self, *models: Model) -> None:
+    def __init__(self, *models: Model | str) -> None:
         if not models:
             raise BadModel("FallbackModel() has no model. Give at least one.")
-        self._models = models
-        self.name = " or ".join(model.name for model in models)
+        self._models = tuple(map(as_model, models))
+        self.name = " or ".join(model.name for model in self._models)
 
     def estimate(self, request: Request, /) -> Estimate:
         """What the dearest of them may cost: those that failed before it answered are not paid."""

@@ -7,6 +7,7 @@ from anyio import Lock
 
 from stigmergy.agents.models.errors import RateLimited
 from stigmergy.agents.models.model import Estimate, Model, OnToken, Reply, Request
+from stigmergy.agents.models.resolve import as_model
 from stigmergy.blackboard.clock import Clock, SystemClock
 from stigmergy.blackboard.definitions import is_number
 from stigmergy.blackboard.errors import DefinitionError
@@ -26,6 +27,7 @@ class Paced:
     at most one minute's allowance too much, which the provider answers with a `Retry-After` that is then kept.
 
     Args:
+        model: who is asked, or its name.
         requests: a minute; None = no limit.
         tokens: a minute, input and output; None = no limit.
         clock: a virtual one does not wait but moves.
@@ -35,13 +37,18 @@ class Paced:
     """
 
     def __init__(
-        self, model: Model, *, requests: float | None = None, tokens: float | None = None, clock: Clock | None = None
+        self,
+        model: Model | str,
+        *,
+        requests: float | None = None,
+        tokens: float | None = None,
+        clock: Clock | None = None,
     ) -> None:
         for name, value in (("requests", requests), ("tokens", tokens)):
             if value is not None and not (is_number(value) and value > 0):
                 raise DefinitionError(f"Paced({name}={value!r}): give more than zero a minute, or leave it out.")
-        self.name = model.name
-        self._model = model
+        self._model = as_model(model)
+        self.name = self._model.name
         self._clock = clock or SystemClock()
         self._not_before = 0.0
         now = self._clock.now()

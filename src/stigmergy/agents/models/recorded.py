@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from stigmergy.agents.models.errors import BadCassette, NotRecorded
 from stigmergy.agents.models.model import Estimate, Model, OnToken, Reply, Request
+from stigmergy.agents.models.resolve import as_model
 from stigmergy.blackboard.errors import DefinitionError
 
 Mode = Literal["none", "once", "all"]
@@ -24,7 +25,7 @@ class Recorded:
     What is recorded is appended when it arrives. Keys are no part of requests, and thus of no cassette.
 
     Args:
-        model: who is asked when something is recorded; not needed to replay.
+        model: who is asked when something is recorded, or its name; not needed to replay.
         path: the file.
         mode: "none" replays only, and repeats the last reply where an equal request comes more often than it was
             recorded; "once" replays too, but asks and records what is not there yet; "all" asks and records everything
@@ -35,12 +36,12 @@ class Recorded:
         BadCassette: a line of the file is none.
     """
 
-    def __init__(self, model: Model | None, path: str | Path, *, mode: Mode = "none") -> None:
+    def __init__(self, model: Model | str | None, path: str | Path, *, mode: Mode = "none") -> None:
         if mode not in ("none", "once", "all"):
             raise DefinitionError(f'Recorded(mode={mode!r}): it is one of "none", "once", "all".')
         if model is None and mode != "none":
             raise DefinitionError(f"Recorded(mode={mode!r}) needs a model to ask.")
-        self._model = model
+        self._model = None if model is None else as_model(model)
         self._path = Path(path)
         self._mode: Final = mode
         self._replies: dict[str, list[Reply]] = {}
@@ -48,7 +49,7 @@ class Recorded:
         self._fresh = mode == "all"
         if not self._fresh and self._path.exists():
             self._load()
-        self.name = model.name if model is not None else self._first_name()
+        self.name = self._model.name if self._model is not None else self._first_name()
 
     def estimate(self, request: Request, /) -> Estimate:
         """Nothing for what is replayed."""

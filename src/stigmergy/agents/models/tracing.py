@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from stigmergy.agents.models.errors import ModelMissing
 from stigmergy.agents.models.model import Estimate, Message, Model, OnToken, Reply, Request
+from stigmergy.agents.models.resolve import as_model
 
 try:
     from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider, get_tracer
@@ -19,14 +20,14 @@ class Traced:
     """Makes a span `chat MODEL` of every request; where no OpenTelemetry SDK is set up it does nothing.
 
     Args:
-        model: who is asked.
+        model: who is asked, or its name.
         prompts: record what is asked and answered, too. Without it no text of a prompt, a reply or an error leaves.
         provider: of tracers; by default the process's.
     """
 
-    def __init__(self, model: Model, *, prompts: bool = False, provider: TracerProvider | None = None) -> None:
-        self.name = model.name
-        self._model = model
+    def __init__(self, model: Model | str, *, prompts: bool = False, provider: TracerProvider | None = None) -> None:
+        self._model = as_model(model)
+        self.name = self._model.name
         self._prompts = prompts
         self._tracer = get_tracer("stigmergy", tracer_provider=provider)
 
