@@ -158,15 +158,18 @@ async def test_the_report_says_what_the_budget_was_spent_on(new_board: Boards) -
     assert "limits refuses effect 'scripted' of 'agent2': cost $0.80 of $1.00, and it may take $0.40" in report.detail
 
 
+@pytest.mark.parametrize("cap", [{"cost": "0.10"}, {"tokens": 10}], ids=["dollars", "tokens"])
 @pytest.mark.parametrize(("per", "paid"), [("agent", 2), ("phase", 2), ("tree", 3), ("run", 1), ("effect", 1)])
-async def test_a_cap_may_be_per_agent_phase_tree_run_or_effect(new_board: Boards, per: str, paid: int) -> None:
-    board = new_board(model=Meter("0.10", "0.10"), components=[Budget(cost="0.10", per=per)])  # type: ignore[arg-type]
+async def test_a_cap_may_be_per_agent_phase_tree_run_or_effect(
+    new_board: Boards, per: str, paid: int, cap: dict[str, object]
+) -> None:
+    board = new_board(model=Meter("0.10", "0.10"), components=[Budget(per=per, **cap)])  # type: ignore[arg-type]
     for name in ("plan", "build"):
         board.agent(name).phase(name).consumes(A).publishes(B)
     await board.publish_many([A(n=n) for n in range(3)])
     report = await board.run_until_idle()
     assert (report.reason, report.done) == ("budget", paid)
-    assert report.cost == Decimal("0.10") * paid
+    assert (report.cost, report.tokens) == (Decimal("0.10") * paid, 10 * paid)
 
 
 async def test_a_reserve_is_left_for_who_sums_up(new_board: Boards) -> None:
