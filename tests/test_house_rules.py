@@ -141,6 +141,11 @@ def test_nothing_is_unpickled_evaluated_or_imported_by_a_name_in_data(path: Path
         assert not by_name or path.name in ONLY_IN[called(node)], node.lineno
 
 
+def test_litellm_is_imported_in_one_file() -> None:
+    imported = re.compile(r"^\s*(import|from) litellm|import_module\(\"litellm", re.MULTILINE)
+    assert [path.name for path in MODULES if imported.search(path.read_text(encoding="utf-8"))] == ["litellm.py"]
+
+
 IMPORT_ONLY = """
 import logging, socket, sys
 at_start = {name.partition(".")[0] for name in sys.modules}

@@ -38,7 +38,7 @@ async def test_whoever_stops_the_work_stops_its_request_at_the_server(
         run = asyncio.create_task(board.run_until_idle())
         await server.until_asked(2)
         if how == "cancel":
-            await board.cancel(seed)
+            await board.cancel(seed.id)
         elif how == "close":
             await board.close()
         else:
