@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from stigmergy import Blackboard, Limits, McpServer, Retry
+from stigmergy import Blackboard, Limits, McpServer, Retry, Roster
 from stigmergy.agents.models.model import Request, ToolCall
 from stigmergy.agents.models.scripted import Answer
 from stigmergy.blackboard.events import Called, Failed
 from stigmergy.models import Scripted
-from stigmergy.testing import outputs
+from stigmergy.testing import context, outputs, perform, prompt
 from tests.boards import A, B, Boards, numbers
 
 pytest.importorskip("mcp")
@@ -205,3 +205,24 @@ async def test_a_look_at_a_prompt_starts_a_server_only_for_the_look(new_board: B
     seen = board.prompt("buyer", seed.id)
     assert [tool.name for tool in seen.tools] == ["price"]
     assert lines(noted) == ["began", "ended"]
+
+
+async def test_a_server_that_says_nothing_is_given_up_after_its_timeout(new_board: Boards) -> None:
+    mute = McpServer(sys.executable, "-c", "import sys; sys.stdin.read()", timeout=0.2)
+    board = buying(new_board(model=Scripted([])), mute)
+    await board.publish(A())
+    [dead] = (await board.run_until_idle()).left.dead_letters
+    assert dead.error is not None
+    assert dead.error.type == "ToolsUnavailable"
+    assert "cannot be reached" in dead.error.message
+
+
+def test_a_body_that_is_called_by_hand_has_its_server_for_the_call(tmp_path: Path) -> None:
+    noted = tmp_path / "noted"
+    roster = Roster()
+    agent = roster.agent("buyer").tools(shop(noted)).consumes(A).publishes(B)
+    assert perform(agent, context(inputs=[A()]), model=Scripted(talkative)) == [B(key="2 pens: 6")]
+    assert lines(noted) == ["began", "pens 2", "ended"]
+    recorded = context(inputs=[A()], served=["price"])
+    assert [tool.name for tool in prompt(agent, recorded).tools] == ["price"]
+    assert len(lines(noted)) == 3

@@ -21,7 +21,7 @@ from stigmergy.agents.models.model import Message
 from stigmergy.blackboard.errors import DefinitionError, NotFound
 from stigmergy.cli.app import app
 from stigmergy.models import Scripted
-from stigmergy.testing import outputs
+from stigmergy.testing import context, outputs, prompt
 from tests.boards import A, B, Boards, C
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +69,26 @@ async def test_the_prompt_that_is_seen_is_the_one_that_is_sent(new_board: Boards
     assert model.asked == [seen]
     assert "before" in seen.messages[1].text
     assert "secret" not in seen.messages[1].text
+
+
+async def test_a_prompt_can_be_seen_without_a_board(new_board: Boards) -> None:
+    board = new_board(model=Scripted([]))
+    agent = board.agent("thinker").description("Thinks.").phase("p").consumes(A).publishes(B)
+    seed = await board.publish(A(key="x"))
+    ctx = context(inputs=[seed], past=[C(key="before")], instructions=[C(key="be brief")], feedback="too long")
+    seen = prompt(agent, context(inputs=[seed]))
+    assert seen.messages == board.prompt(agent, seed.id).messages
+    assert seen.output == board.prompt(agent, seed.id).output
+    text = str(prompt(agent, ctx))
+    assert text.startswith("--- system\nN: 0\nKey: be brief")
+    assert '"key":"before"' in text
+    assert "too long" in text
+
+    @board.agent
+    async def plain(a: A) -> None: ...
+
+    with pytest.raises(DefinitionError, match='agent "plain" has a body of its own'):
+        prompt(plain, context(inputs=[seed]))
 
 
 async def test_what_cannot_be_asked_is_said(new_board: Boards) -> None:

@@ -141,7 +141,7 @@ def prompt(agent: Agent, ctx: SoloContext, /, *, model: object | None = None) ->
         DefinitionError: the agent has a body of its own, or the inputs are none that it consumes together.
     """
     if agent.means.function is not None:
-        raise DefinitionError(f"agent {agent.name!r} has a body of its own, so no model is asked.")
+        raise DefinitionError(f'agent "{agent.name}" has a body of its own, so no model is asked.')
 
     async def ask(alone: Agent, worker: BodyWorker, job: Job) -> ModelRequest:
         body = cast("Answer", alone.means.function)
