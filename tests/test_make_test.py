@@ -458,7 +458,7 @@ def test_what_a_model_answered_is_answered_again(tmp_path: Path) -> None:
         asked = next(e.seq for e in board.events() if isinstance(e, Activated))
         text = make_test(board, answering, asked, file=ROOT / "tests" / "test_x.py")
         assert talk.said in text, name
-        assert 'assert str(prompt(answering.find("weigher"), ctx)).split("\\n") == [' in text
+        assert 'asked = prompt(answering.find("weigher"), ctx)\n    assert str(asked).split("\\n") == [\n' in text
         assert "asked with another" not in text, "what is compared is what was asked"
         files.append(tmp_path / f"test_{number}.py")
         files[-1].write_text(text)
@@ -466,6 +466,11 @@ def test_what_a_model_answered_is_answered_again(tmp_path: Path) -> None:
             assert 'assert ctx.called == ["model/1", "model/1/tool/1", "model/2"]' in text
             changed = tmp_path / "test_changed.py"
             changed.write_text(text.replace('{"n": 2}', '{"n": 3}'))
+    for width in ("88", "120"):
+        for command in (["format", "--check"], ["check", "--select", "E4,E7,E9,F,PT,UP"]):
+            ruff = [sys.executable, "-m", "ruff", *command, "--isolated", "--line-length", width, *map(str, files)]
+            checked = subprocess.run(ruff, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert checked.returncode == 0, checked.stdout
     done = pytest_on(ROOT, *files)
     assert f"{len(TALKS)} passed" in done.stdout, done.stdout
     assert "CallChanged" in pytest_on(ROOT, changed).stdout

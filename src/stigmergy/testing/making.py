@@ -193,8 +193,8 @@ class _Written:
         made = call("context", **self._context(view, roster, types))
         lines.append("    " + laid_out(named("ctx = ", made), 4))
         if self._modelled and (prompted := self._prompt()):
-            shown = f'assert str({self._testing("prompt")}({self._agent_source()}, ctx)).split("\\n") == '
-            lines.append("    " + laid_out(named(shown, listed(map(text, prompted))), 4))
+            lines.append(f"    asked = {self._testing('prompt')}({self._agent_source()}, ctx)")
+            lines.append("    " + laid_out(named('assert str(asked).split("\\n") == ', listed(map(text, prompted))), 4))
         run = f"perform({self._agent_source()}, ctx{self._several()})"
         if isinstance(seen.end, ev.Completed):
             lines.append(f"    outputs = {run}")
