@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ async def test_tools_are_closed_after_who_uses_them_was_stopped_and_nothing_star
             noted.append("the tool was stopped")
         return ""
 
+    @dataclass  # two that are equal are two servers all the same, and it need not be hashable
     class Buttons:
         @asynccontextmanager
         async def open_tools(self) -> AsyncIterator[ListTools]:

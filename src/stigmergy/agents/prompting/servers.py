@@ -18,7 +18,8 @@ class Servers:
     """
 
     def __init__(self) -> None:
-        self._sessions: dict[ToolSource, _Session] = {}
+        self._sessions: dict[int, _Session] = {}
+        """By the identity of the source, which each of them keeps."""
         self._tasks: set[asyncio.Task[None]] = set()
         """Those that have not ended, also of connections that nobody uses any more."""
         self._closed = False
@@ -29,7 +30,7 @@ class Servers:
         Raises:
             ToolsUnavailable: it cannot be reached.
         """
-        known, session = self._sessions.get(source), await self._session(source)
+        known, session = self._sessions.get(id(source)), await self._session(source)
         try:
             found = await session.list()
         except ToolsUnavailable:
@@ -64,14 +65,16 @@ class Servers:
         """The connection there is, or a new one."""
         if self._closed:
             raise ToolsUnavailable(f"{source!r} cannot be used any more: the board is closed.")
-        session = self._sessions.get(source)
+        session = self._sessions.get(id(source))
         if session is None or not session.usable():
-            session = self._sessions[source] = _Session(source)
+            session = self._sessions[id(source)] = _Session(source)
             self._tasks.add(session.task)
             session.task.add_done_callback(self._tasks.discard)
         await session.ready.wait()
-        if session.failed is not None:
-            raise ToolsUnavailable(str(session.failed)) from session.failed
+        failed = session.failed
+        if failed is not None:
+            said = str(failed) if isinstance(failed, ToolsUnavailable) else f"{type(failed).__name__}: {failed}"
+            raise ToolsUnavailable(said) from failed
         return session
 
     async def close(self) -> None:
@@ -97,17 +100,18 @@ class _Session:
     """
 
     def __init__(self, source: ToolSource) -> None:
+        self.source = source
         self.ready = asyncio.Event()
         self.failed: Exception | None = None
         self.found: list[Tool] = []
         self._list: ListTools | None = None
         self._over = asyncio.Event()
         # In an empty context, as it belongs to no activation.
-        self.task = asyncio.get_running_loop().create_task(self._keep_open(source), context=Context())
+        self.task = asyncio.get_running_loop().create_task(self._keep_open(), context=Context())
 
-    async def _keep_open(self, source: ToolSource) -> None:
+    async def _keep_open(self) -> None:
         try:
-            async with source.open_tools() as self._list:
+            async with self.source.open_tools() as self._list:
                 self.ready.set()
                 await self._over.wait()
         except Exception as error:  # noqa: BLE001  told to those who want it
