@@ -17,7 +17,7 @@ from stigmergy.blackboard.component import (
 )
 from stigmergy.blackboard.core.running import CHARGE
 from stigmergy.blackboard.errors import DefinitionError
-from stigmergy.blackboard.events import Called, Calling, Enrolled, Event
+from stigmergy.blackboard.events import Called, Calling, Claimed, Completed, Ended, Enrolled, Event
 from stigmergy.components.worklog import without
 
 Per = Literal["run", "tree", "agent", "phase", "effect"]
@@ -49,12 +49,15 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """What is spent by account, what of it by the agent that has a reserve, and what is reserved by open effects."""
+    """What is spent by account, what of it by the agent that has a reserve, what is reserved by open effects, who books
+    what it has spent (`ctx.charge`), and which activations of those have started."""
 
     spent: dict[str, Amount] = field(default_factory=dict)
     favoured: dict[str, Amount] = field(default_factory=dict)
     reserved: dict[int, Reserved] = field(default_factory=dict)
     phase_of: dict[str, str] = field(default_factory=dict)
+    charging: frozenset[str] = frozenset()
+    started: frozenset[int] = frozenset()
 
 
 class Budget(Component[BudgetState]):
@@ -62,7 +65,8 @@ class Budget(Component[BudgetState]):
 
     What is announced counts as spent until its outcome says what it took, so the cap holds however many ask at once:
     it is exceeded only by what an effect takes beyond its own estimate. Raise the cap and run again to go on. An effect
-    that only what others reserve keeps out waits for them.
+    that only what others reserve keeps out waits for them. Who books what it has spent already (`ctx.charge`) starts
+    no more when nothing is left.
 
     Args:
         cost: dollars: text or Decimal, never a float.
@@ -74,7 +78,8 @@ class Budget(Component[BudgetState]):
         DefinitionError: no cap is given, or one that is none.
     """
 
-    observes: ClassVar[tuple[type[Event], ...]] = (Enrolled, Calling, Called)
+    version = 2
+    observes: ClassVar[tuple[type[Event], ...]] = (Enrolled, Claimed, Calling, Called, Completed, Ended)
 
     def __init__(
         self, *, cost: Decimal | str | None = None, tokens: int | None = None, per: Per = "run",
@@ -103,10 +108,18 @@ class Budget(Component[BudgetState]):
         match event:
             case Enrolled(role="agent", name=name, phase=phase):
                 return replace(state, phase_of={**state.phase_of, name: phase or ""})
-            case Calling() if seen.activation is not None and (event.cost != "0" or event.tokens):
+            case Claimed() if seen.activation is not None and seen.activation.agent in state.charging:
+                return replace(state, started=state.started | {event.cause})
+            case Completed() | Ended() if event.cause in state.started:
+                return replace(state, started=state.started - {event.cause})
+            case Calling(name=name) if seen.activation is not None and (event.cost != "0" or event.tokens):
                 account = self._account(state, seen.activation, event.name)
                 entry = Reserved(account, seen.activation.agent, Amount(event.cost, event.tokens))
-                return replace(state, reserved={**state.reserved, event.seq: entry})
+                state = replace(state, reserved={**state.reserved, event.seq: entry})
+                return state if name != CHARGE else replace(
+                    state, charging=state.charging | {seen.activation.agent},
+                    started=state.started | {seen.activation.id},
+                )  # fmt: skip
             case Called():
                 return self._settled(state, event, seen.activation)
             case _:
@@ -139,7 +152,9 @@ class Budget(Component[BudgetState]):
                 return effect
 
     def admit(self, state: BudgetState, request: ActivationRequest | CallRequest, /) -> Admission:
-        if isinstance(request, ActivationRequest) or request.name == CHARGE:
+        if isinstance(request, ActivationRequest):
+            return self._start(state, request)
+        if request.name == CHARGE:
             return ADMIT
         account = self._account(state, request.activation, request.name)
         spent = state.spent.get(account, NOTHING)
@@ -152,6 +167,17 @@ class Budget(Component[BudgetState]):
             room = self._tokens - spent.tokens - wanted
             if room < sum(entry.amount.tokens for entry in others):
                 return self._refusal(room < 0, f"tokens {spent.tokens:,} of {self._tokens:,}", f"{wanted:,}")
+        return ADMIT
+
+    def _start(self, state: BudgetState, request: ActivationRequest) -> Admission:
+        """What is only booked cannot be refused, so who books starts no more when nothing is left."""
+        if request.agent not in state.charging or request.id in state.started:
+            return ADMIT
+        spent = state.spent.get(self._account(state, request, CHARGE), NOTHING)
+        if self._cost is not None and Decimal(spent.cost) >= self._cost:
+            return Deny(f"cost ${spent.cost} of ${self._cost} per {self._per}", park=True)
+        if self._tokens is not None and spent.tokens >= self._tokens:
+            return Deny(f"tokens {spent.tokens:,} of {self._tokens:,} per {self._per}", park=True)
         return ADMIT
 
     def _unaffordable(

@@ -1,4 +1,4 @@
-"""Caps on how much is done: activations, artifacts, bytes and seconds, for each run, causal tree or agent."""
+"""Caps on how much is done, and for how long: for each run, causal tree or agent."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,27 +14,29 @@ from stigmergy.blackboard.component import (
     Seen,
 )
 from stigmergy.blackboard.errors import DefinitionError
-from stigmergy.blackboard.events import Claimed, Completed, Ended, Event, Failed, Published
+from stigmergy.blackboard.events import Claimed, Completed, Ended, Event, Failed, Idled, Opened, Published, Released
 
 Share = Literal["run", "tree", "agent"]
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What one account has used."""
+    """What one account has used, and the log time at which it began."""
 
     activations: int = 0
     artifacts: int = 0
     payload_bytes: int = 0
     seconds: float = 0.0
+    began: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaState:
-    """What is used by account, and which open activations have started."""
+    """What is used by account, which open activations have started, and the log time where that is capped."""
 
     used: Mapping[str, Used] = field(default_factory=dict)
     started: frozenset[int] = frozenset()
+    now: float = 0.0
 
 
 class Quota(Component[QuotaState]):
@@ -48,22 +50,30 @@ class Quota(Component[QuotaState]):
         artifacts: how many may be published, from outside, too.
         payload_bytes: how large these may be in sum, as JSON.
         seconds: how long bodies may have run in sum.
+        elapsed: seconds on the clock from its beginning (the first artifact of a run or tree, the first start of an
+            agent), the time in which nothing ran included, after which nothing more starts.
         per: one cap for each run, each tree that grew from an outside artifact, or each agent.
 
     Raises:
         DefinitionError: no cap is given.
     """
 
-    observes: ClassVar[tuple[type[Event], ...]] = (Claimed, Completed, Ended, Failed, Published)
+    version = 2
+    observes: ClassVar[tuple[type[Event], ...]] = (
+        Claimed, Completed, Ended, Failed, Published, Released, Opened, Idled,
+    )  # fmt: skip
 
     def __init__(
         self, *, activations: int | None = None, artifacts: int | None = None, payload_bytes: int | None = None,
-        seconds: float | None = None, per: Share = "run",
+        seconds: float | None = None, elapsed: float | None = None, per: Share = "run",
     ) -> None:  # fmt: skip
         caps = {"activations": activations, "artifacts": artifacts, "payload_bytes": payload_bytes, "seconds": seconds}
         self._caps = {what: cap for what, cap in caps.items() if cap is not None}
-        if not self._caps:
-            raise DefinitionError("Quota() caps nothing. Give activations=, artifacts=, payload_bytes= or seconds=.")
+        self._elapsed = elapsed
+        if not self._caps and elapsed is None:
+            raise DefinitionError(
+                "Quota() caps nothing. Give activations=, artifacts=, payload_bytes=, seconds= or elapsed=."
+            )
         self._per: Share = per
         self.name = f"quota_per_{per}"
 
@@ -72,9 +82,11 @@ class Quota(Component[QuotaState]):
 
     def step(self, state: QuotaState, seen: Seen, /) -> QuotaState:
         event, account = seen.event, self._account(seen)
+        if self._elapsed is not None:
+            state = replace(state, now=event.at)
         if account is None:
             return state
-        used = state.used.get(account, Used())
+        used = state.used.get(account) or Used(began=event.at)
         match event:
             case Published() if event.system:
                 return state
@@ -105,10 +117,12 @@ class Quota(Component[QuotaState]):
         return ADMIT
 
     def _reached(self, state: QuotaState, account: str) -> Iterator[tuple[str, float, float]]:
-        used = state.used.get(account, Used())
-        for what, cap in self._caps.items():
+        used = state.used.get(account)
+        for what, cap in self._caps.items() if used is not None else ():
             if (n := getattr(used, what)) >= cap:
                 yield what, n, cap
+        if self._elapsed is not None and used is not None and state.now >= used.began + self._elapsed:
+            yield "elapsed", self._elapsed, self._elapsed
 
     def _account(self, seen: Seen) -> str | None:
         if isinstance(seen.event, Published):
