@@ -1,13 +1,15 @@
 """Questions to people: asked once, answered once, and nobody keeps a place while waiting."""
 
 import asyncio
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from stigmergy import Blackboard, Context, HumanAnswer, HumanQuestion, Questions, Retry, replay
-from stigmergy.blackboard.errors import KeyReused, NotAChoice, NotFound
+from stigmergy import Blackboard, Context, HumanAnswer, HumanQuestion, Questions, Retry, Roster, replay
+from stigmergy.blackboard.errors import BadSignature, KeyReused, NotAChoice, NotFound
 from stigmergy.blackboard.events import Activated
 from stigmergy.testing import VirtualClock, context
 from tests.boards import A, B, Boards, C, copying, numbers
@@ -273,3 +275,85 @@ async def test_without_the_component_asking_is_refused_with_the_way_out(new_boar
 async def test_a_body_called_by_hand_is_told_what_the_test_says() -> None:
     ctx = context(recorded={"go": Decision(go=True)})
     assert await ctx.ask("go", "Deploy?", answer=Decision) == Decision(go=True)
+
+
+# -- where the body is a process of its own ----------------------------------------------------------------------------
+
+
+def doubled(a: A) -> B:
+    return B(n=2 * a.n)
+
+
+async def asks(a: A, ctx: Context) -> B:
+    return B(n=await ctx.ask("go", "Go?"))
+
+
+async def first_asked(call_next: Any, ctx: Context) -> Sequence[BaseModel]:
+    allowed = await ctx.ask("go", f"Run {ctx.artifacts[0].payload.n} elsewhere?")
+    outputs: Sequence[BaseModel] = await call_next() if allowed else ()
+    return outputs
+
+
+apart = Roster(components=[Questions()])
+apart.agent("apart").isolate("process").around(first_asked).consumes(A).publishes(B).body(doubled)
+
+
+def test_a_body_in_a_process_of_its_own_that_wants_a_context_is_refused_where_it_is_defined() -> None:
+    told = (
+        r'^agent "asks": in a process of its own a body has no context\. Leave isolate= out, or let a middleware ask '
+        r"and call what needs the context\.[^\n]*$"
+    )
+    with pytest.raises(BadSignature, match=told):
+        Roster().agent(isolate="process")(asks)
+    with pytest.raises(BadSignature, match=told):
+        Roster().agent("asks").isolate("process").consumes(A).publishes(B).body(asks)
+
+
+async def test_a_middleware_asks_for_a_body_in_a_process_of_its_own(new_board: Boards) -> None:
+    board = new_board(apart)
+    await board.publish_many([A(n=1), A(n=2)])
+    assert (await board.run_until_idle()).reason == "waiting"
+    yes, no = asked(board)
+    await board.answer(yes, True)
+    await board.answer(no, False)
+    report = await board.run_until_idle()
+    assert (report.reason, report.done, numbers(board, B)) == ("idle", 2, [2])
+
+
+# -- answers that come too late ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("default", [True, None])
+async def test_an_answer_after_the_deadline_has_counted_is_refused_also_after_a_restart(
+    file_board: Boards, ending: str, default: bool | None
+) -> None:
+    clock = VirtualClock()
+    board = deploying(file_board(components=[Questions()], clock=clock), within=10, default=default)
+    await board.publish(A(n=1))
+    report = await board.run_until_idle()
+    assert (report.dead, numbers(board, B)) == ((0, [1]) if default else (1, []))
+    [question] = asked(board)
+    for _ in range(2):
+        with pytest.raises(KeyReused, match=rf"^HumanQuestion@{question} was answered already, otherwise\. [^\n]*$"):
+            await board.answer(question, False)
+        assert board.one(HumanAnswer).by == "deadline"
+        options: dict[str, Any] = {"components": [Questions()], "clock": clock}
+        board = deploying(await file_board.after(ending, board, **options), within=10, default=default)
+        assert (await board.run_until_idle()).reason == "idle"
+    assert numbers(board, B) == ([1] if default else [])
+
+
+async def test_an_answer_that_comes_before_anybody_noticed_that_the_deadline_passed_counts(
+    file_board: Boards, ending: str
+) -> None:
+    clock = VirtualClock()
+    options: dict[str, Any] = {"components": [Questions()], "clock": clock}
+    board = deploying(file_board(**options), within=3_600, default=False)
+    await board.publish(A(n=1))
+    assert (await board.run_until_idle()).reason == "waiting"
+    [question] = asked(board)
+    board = deploying(await file_board.after(ending, board, **options), within=3_600, default=False)
+    clock.jump(clock.now() + 5_000)
+    await board.answer(question, True)
+    assert (await board.run_until_idle()).reason == "idle"
+    assert (board.one(HumanAnswer).by, numbers(board, B)) == ("person", [1])

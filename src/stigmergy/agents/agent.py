@@ -116,6 +116,10 @@ class FunctionAgent(Agent, Generic[P, R]):
     __name__: str
 
     def __init__(self, spec: AgentSpec, means: Means, origin: Origin, function: Callable[P, R]) -> None:
+        if means.isolate == "process" and any(p.kind == "context" for p in means.call.parameters):
+            way_out = "Leave isolate= out, or let a middleware ask and call what needs the context."
+            at = written_at(origin.place)
+            raise BadSignature(f'agent "{spec.name}": in a process of its own a body has no context. {way_out}{at}')
         super().__init__(spec, replace(means, function=function), origin)
         update_wrapper(self, function, updated=())
         self._function = function

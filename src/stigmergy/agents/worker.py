@@ -106,9 +106,9 @@ class BodyWorker:
         inputs = [self._input(job, id) for id in job.inputs]
         request = Request(job, self._types, inputs, job.agent.phase)
         briefing = await self._brief(plan.provider, request, job) if plan.provider is not None else None
-        draft = partial(self._draft, plan)
-        kind = Context if plan.agent.means.is_async else ThreadContext
-        return kind(job, inputs, request, briefing, draft)
+        draft, means = partial(self._draft, plan), plan.agent.means
+        threaded = not means.is_async and means.isolate != "process"  # there only middleware, on the loop, has it
+        return (ThreadContext if threaded else Context)(job, inputs, request, briefing, draft)
 
     async def _run(self, plan: _Plan, job: Job, context: Context) -> object:
         means = plan.agent.means

@@ -39,7 +39,7 @@ from stigmergy.cli.looking import (
     tree_lines,
 )
 from stigmergy.cli.replaying import written_test
-from stigmergy.cli.running import go, on_terminal
+from stigmergy.cli.running import go, on_terminal, own_signals
 from stigmergy.loop import in_a_loop
 from stigmergy.prompts import prompt_of
 from stigmergy.replay import replay as replayed
@@ -331,7 +331,7 @@ def _go(
     with tempfile.TemporaryDirectory() as folder:
         seeds = [_checked(file, board, bare_type, Path(folder), quiet=quiet) for file in files]
         live = running and not quiet and on_terminal()
-        with redirect_stdout(sys.stderr):  # what bodies print is no report
+        with redirect_stdout(sys.stderr), own_signals():  # what bodies print is no report
             return in_a_loop(lambda: go(board, seeds, bare_type=bare_type, timeout=timeout, live=live, run=running,
                                          tell=not quiet))  # fmt: skip
 

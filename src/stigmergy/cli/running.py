@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 from collections import Counter, deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import cast
@@ -28,6 +28,7 @@ from stigmergy.board import Blackboard
 _REFRESH = 0.25
 _LINE = 100
 """Characters that are shown of what a model writes."""
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE = 1.0
 """Seconds after which somebody who interrupted is told what is waited for."""
 
@@ -76,29 +77,50 @@ async def go(
         await board.close()
 
 
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """What `go` does on signals ends with this."""
+    before = {which: signal.getsignal(which) for which in _STOPPING}
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+
 def _stop_on_signals() -> None:
-    """The first Ctrl-C or SIGTERM stops what runs in good order, the second leaves at once."""
+    """The first Ctrl-C or SIGTERM stops what runs in good order, the second leaves at once.
+
+    They are handlers of the process and not of the loop, which a body that computes keeps from hearing of them.
+    """
     loop, task = asyncio.get_running_loop(), cast("asyncio.Task[object]", asyncio.current_task())
 
-    def stop() -> None:
+    def stop(*_: object) -> None:
+        for which in _STOPPING:
+            signal.signal(which, leave)
+        with suppress(RuntimeError):  # the loop is closed: it has ended
+            loop.call_soon_threadsafe(begin)
+
+    def begin() -> None:
         task.cancel()
         loop.call_later(_PATIENCE, _tell, "stopping what runs; once more leaves at once.")
-        for signalled in signals:
-            loop.add_signal_handler(signalled, leave)
 
-    def leave() -> None:
-        _tell("interrupted twice: left at once; what was acknowledged is kept.")
+    def leave(*_: object) -> None:
+        os.write(2, _line("interrupted twice: left at once; what was acknowledged is kept.").encode())
         os._exit(130)
 
-    signals = (signal.SIGINT, signal.SIGTERM)
-    for signalled in signals:
-        loop.add_signal_handler(signalled, stop)
+    for which in _STOPPING:
+        signal.signal(which, stop)
 
 
 def _tell(text: str) -> None:
-    show_cursor = "\x1b[?25h" if on_terminal() else ""
-    sys.stderr.write(f"{show_cursor}{text}\n")
+    sys.stderr.write(_line(text))
     sys.stderr.flush()
+
+
+def _line(text: str) -> str:
+    show_cursor = "\x1b[?25h" if on_terminal() else ""
+    return f"{show_cursor}{text}\n"
 
 
 async def _watch(board: Blackboard, tokens: Tokens) -> None:
