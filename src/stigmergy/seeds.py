@@ -1,11 +1,13 @@
 """Seed files and recorded streams: one format, read twice (first to check every line, then to use them) and written."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
 from typing import IO, Annotated, Literal, TextIO, TypeAlias
 
@@ -20,6 +22,8 @@ from stigmergy.blackboard.reading.view import View
 
 FORMAT = "stream/1"
 _LINES = (".jsonl", ".ndjson")
+_LARGE = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{300}")
+"""What every number has that is too large for a float, and hardly any other."""
 _MARK = b"\xef\xbb\xbf"
 _Values: TypeAlias = Iterator[tuple[int, JsonValue | bytes]]
 """Values with the lines they begin at; bytes are still to be parsed, so that a bad line does not end the reading."""
@@ -287,7 +291,21 @@ def _parse(text: bytes) -> JsonValue:
     except ValueError as error:
         reason = str(error).replace(" at line 1 column", ", column")
         raise ValueError(f"this is not JSON: {reason}.") from error
+    if _LARGE.search(text) and not _finite(value):  # it would be read as infinite, and written as a text
+        raise ValueError("this is not JSON that can be kept: a number is out of range.")
     return value
+
+
+def _finite(value: JsonValue) -> bool:
+    """Whether all numbers in it are."""
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, float) and not isfinite(item):
+            return False
+        if isinstance(item, list | dict):
+            todo += item if isinstance(item, list) else item.values()
+    return True
 
 
 def _reason(error: ValidationError) -> str:

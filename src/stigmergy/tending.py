@@ -20,6 +20,7 @@ from stigmergy.blackboard.payloads.types import check_text, type_of
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
 from stigmergy.blackboard.reading.artifacts import envelope
 from stigmergy.blackboard.shell.owner import Owner
+from stigmergy.blackboard.text import short
 from stigmergy.opening import OpenBoard
 
 
@@ -47,7 +48,7 @@ class TendedBoard(OpenBoard):
             one_of = form or any(given == c and type(given) is type(c) for c in question.choices)
             if question.choices and not one_of:
                 few = ", ".join(str(c).lower() if isinstance(c, bool) else str(c) for c in question.choices)
-                raise NotAChoice(f"{value!r} is no answer to {question.what!r}. Choose one of {few}.")
+                raise NotAChoice(f"{_shown(given)} is no answer to {question.what!r}. Choose one of {few}.")
             answer = HumanAnswer(question=asked.seq, value=given, by=PERSON.producer)
             draft = draft_of(self._table, answer, key=answer_key(asked.seq), run=asked.run,
                              visibility=asked.visibility)  # fmt: skip
@@ -284,4 +285,12 @@ def _as_json(value: object, what: str) -> Any:
     try:
         return from_json(to_json(value))
     except (PydanticSerializationError, ValueError) as error:
-        raise InvalidPayload(f"{what} is JSON or a model, and {value!r} is not ({error}).") from error
+        raise InvalidPayload(f"{what} is JSON or a model, and {_shown(value)} is not ({error}).") from error
+
+
+def _shown(value: object) -> str:
+    """A few characters of it; what is too deep or too large to be written is named by its type."""
+    try:
+        return short(repr(value), 200)
+    except (RecursionError, ValueError):
+        return f"<{type(value).__name__}>"
