@@ -54,20 +54,18 @@ class Running(Redriving):
     def claim(self, now: float, worker: str = "") -> tuple[list[Event], Activation | None]:
         """Give the next activation to a worker: the events, and the activation if there is one to run."""
         self._begin(now)
-        claimed = self._next_suspect() if self.suspects else None
-        if claimed is None and not self.suspects:
-            claimed = self._next()
-        if claimed is not None:
-            a = self.state.activations[claimed]
-            alone = a.suspect
-            self._emit(ev.Claimed(0, 0.0, 0, 0, self.state.epoch, worker, a.attempts + 1, alone), claimed)
-            timeout = self.index.agents[a.agent].timeout
-            if timeout is not None:
-                self.timers.push(self._at + timeout, "timeout", a.id, str(a.fence))
-        events = self._finish()
-        return events, self.state.activations.get(claimed) if claimed is not None else None
+        a = self._next_suspect() if self.suspects else None
+        if a is None and not self.suspects:
+            a = self._next()
+        if a is None:
+            return self._finish(), None
+        self._emit(ev.Claimed(0, 0.0, 0, 0, self.state.epoch, worker, a.attempts + 1, a.suspect), a.id)
+        timeout = self.index.agents[a.agent].timeout
+        if timeout is not None:
+            self.timers.push(self._at + timeout, "timeout", a.id, str(a.fence))
+        return self._finish(), self.state.activations.get(a.id)
 
-    def _next_suspect(self) -> int | None:
+    def _next_suspect(self) -> Activation | None:
         """After a crash, what was running then runs alone, one after the other, so that the guilty one is known.
 
         Who was alone in a crash before comes last, so that a process that is killed from outside blames nobody soon.
@@ -80,11 +78,11 @@ class Running(Redriving):
             self.suspects.remove(id)
             if not closed:
                 self.agenda.occupy(a.agent)
-                return id
+                return a
             self.parked[id] = "closed"
         return None
 
-    def _next(self) -> int | None:
+    def _next(self) -> Activation | None:
         running = self.state.running
         if len(running) == 1 and self.state.activations[next(iter(running))].alone:
             return None
@@ -98,7 +96,7 @@ class Running(Redriving):
                 self.parked[id] = why
                 self.agenda.free(a.agent)
             elif not self.observers.admitting or self._admitted(a):
-                return id
+                return a
         return None
 
     def _admitted(self, a: Activation) -> bool:

@@ -273,7 +273,7 @@ class Redecider(Decider):
         self._asked = [e.cause for e in asked]
         return self.claim(now, asked[-1].worker if isinstance(asked[-1], ev.Claimed) else "")[0]
 
-    def _next_suspect(self) -> int | None:
+    def _next_suspect(self) -> Activation | None:
         if self.state.running:
             return None
         for id in [i for i in self.suspects if self.state.run(self.state.activations[i].run).closed]:
@@ -282,12 +282,12 @@ class Redecider(Decider):
         wanted = self._asked[0]
         if wanted in self.suspects:
             self.suspects.remove(wanted)
-            return wanted
+            return self.state.activations[wanted]
         if self.suspects:
             self.refused = "what ran when a process died goes first, alone"
         return None
 
-    def _next(self) -> int | None:
+    def _next(self) -> Activation | None:
         running = self.state.running
         if len(running) == 1 and self.state.activations[next(iter(running))].alone:
             self.refused = "what ran when a process died runs alone"
@@ -304,7 +304,7 @@ class Redecider(Decider):
                 self.refused = f"limit: {why}"
                 return None
             if not self.observers.admitting or self._admitted(a):
-                return id
+                return a
             if id in self.parked:
                 self.refused = f"component: {self.parked[id]}"
         return None

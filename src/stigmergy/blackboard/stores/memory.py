@@ -14,6 +14,7 @@ _SNAPSHOTS = 4
 _HEAD = Struct("<qdqIIIQII")
 """tx, at, cause, kind, run, type; where the body starts in the text, its length, and the payload's."""
 _pack = _HEAD.pack
+_KIND, _KIND_AT = Struct("<I"), Struct("<qdq").size
 _SEQ = itemgetter(0)
 
 
@@ -106,9 +107,9 @@ class MemoryLog:
         last, start, word = self._last, len(self._text), self._word
         heads: list[bytes] = []
         texts: list[bytes] = []
-        published: list[Row] = []
+        published: list[tuple[int, list[array[int]]]] = []
         keys: set[tuple[str, str]] = set()
-        named: dict[int, tuple[str | None, str | None]] = {}
+        named: list[Row] = []
         for row in rows:  # whatever can fail fails here, before anything is changed
             seq, tx, at, kind, cause, run, type_, key, work, body, payload = row
             if seq <= last:
@@ -118,7 +119,7 @@ class MemoryLog:
             last = seq
             if key is not None or work is not None or run not in word or type_ not in word:
                 self._check_names(row, keys)
-                named[seq] = (key, work)
+                named.append(row)
             try:
                 text, more = body.encode(), payload.encode()
             except UnicodeEncodeError as error:
@@ -128,11 +129,13 @@ class MemoryLog:
             texts += text, more
             start += size + rest
             if kind == "Published":
-                published.append(row)
+                published.append((seq, self._lists.get((run, type_)) or self._new_lists(run, type_)))
         self._seq.extend(map(_SEQ, rows))
-        for row in published:
-            self._index(row)
-        self._named.update(named)
+        for seq, lists in published:
+            for positions in lists:
+                positions.append(seq)
+        for row in named:
+            self._name(row)
         self._heads += b"".join(heads)
         self._text += b"".join(texts)
         self._last = last
@@ -151,20 +154,22 @@ class MemoryLog:
                 raise StoreError(f"memory: run {row.run!r} already has an artifact with the key {row.key!r}.")
             keys.add((row.run, row.key))
 
-    def _index(self, row: Row) -> None:
-        where = run, type_ = row.run, row.type
-        lists = self._lists.get(where)
-        if lists is None:
-            r, t = self._word[run], self._word[type_]
-            wanted = dict.fromkeys(((0, 0), (r, 0), (0, t), (r, t)))
-            lists = self._lists[where] = [self._published.setdefault(w, array("q")) for w in wanted]
-        seq = row.seq
-        for positions in lists:
-            positions.append(seq)
-        if run is not None and row.key is not None:
-            self._by_key[run, row.key] = seq
-        if run is not None and row.work is not None:
-            self._by_work.setdefault((run, row.work), seq)
+    def _new_lists(self, run: str | None, type_: str | None) -> "list[array[int]]":
+        r, t = self._word[run], self._word[type_]
+        wanted = dict.fromkeys(((0, 0), (r, 0), (0, t), (r, t)))
+        lists = self._lists[run, type_] = [self._published.setdefault(w, array("q")) for w in wanted]
+        return lists
+
+    def _name(self, row: Row) -> None:
+        """Remember the key and the work id of a row, and who has them first."""
+        if row.key is not None or row.work is not None:
+            self._named[row.seq] = row.key, row.work
+        if row.kind != "Published" or row.run is None:
+            return
+        if row.key is not None:
+            self._by_key[row.run, row.key] = row.seq
+        if row.work is not None:
+            self._by_work.setdefault((row.run, row.work), row.seq)
 
     def _link(self) -> None:
         """Link every row that is shown to what caused it; done when somebody asks, for nobody may."""
@@ -197,9 +202,8 @@ class MemoryLog:
         """Rows with `after < seq <= until` in log order, optionally only of some kinds."""
         place = bisect_right(self._seq, after)
         while place < self._end(self._seq, until):
-            row = self._row(place)
-            if not kinds or row.kind in kinds:
-                yield row
+            if not kinds or self._words[_KIND.unpack_from(self._heads, place * _HEAD.size + _KIND_AT)[0]] in kinds:
+                yield self._row(place)
             place += 1
 
     def event(self, seq: int) -> Row | None:
