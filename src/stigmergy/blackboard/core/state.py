@@ -82,12 +82,12 @@ class State:
 
     def apply(self, event: Event) -> None:
         """Fold one event."""
-        if event.seq == event.tx:
+        seq = event.seq
+        if seq == event.tx:
             self.quiet = False
             if self._fresh:
                 self._forget_unneeded()
-        self.seq = event.seq
-        self.at = event.at
+        self.seq, self.at = seq, event.at
         change = self._apply.get(event.__class__)
         if change is not None:
             change(event)
