@@ -247,3 +247,21 @@ async def test_bodies_are_stopped_when_the_store_fails_and_their_work_is_done_la
     assert numbers(again, B) == [1]
     assert again.artifacts(C).total == 0
     await again.close()
+
+
+async def test_a_disk_that_fails_at_once_after_a_death_ends_the_run(file_board: Boards, tmp_path: Path) -> None:
+    """What was skipped after the death is not durable either; nobody waits for it."""
+    board = copying(file_board())
+    await board.publish(A(n=1))
+    file_board.crashed(board)
+    store = FailingStore(tmp_path / "board1.db")
+    store.fails = "before"
+    again = copying(Blackboard(store))
+    report = await asyncio.wait_for(again.run_until_idle(), 10)
+    assert report.reason == "broken"
+    await again.close()
+
+    last = copying(Blackboard(store.path))
+    await last.run_until_idle()
+    assert numbers(last, B) == [1]
+    await last.close()

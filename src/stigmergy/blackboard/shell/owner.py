@@ -307,7 +307,7 @@ class Owner:
             self.attempts.start()
         if self._crowd is not None and (self.decider.agenda.count <= BACKLOG // 2 or not self.going_on):
             self._let_in()
-        if self._at_rest() and self.writer.behind <= self.attempts.window:
+        if self._at_rest() and (self.writer.failed is not None or self.writer.behind <= self.attempts.window):
             if self._quiet is not None and not self._quiet.done():
                 self._quiet.set_result(None)
         elif self._stopping:
