@@ -434,3 +434,30 @@ async def test_a_component_whose_state_is_no_data_does_not_keep_a_board_from_clo
     await again.publish(A(n=2))
     (await again.run_until_idle()).raise_for_failures()
     assert ran == [2]
+
+
+class Barrier(Component[int]):
+    """Holds everything in its first version, and nothing in its second."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version  # type: ignore[misc]
+
+    def start(self) -> int:
+        return 0
+
+    def step(self, state: int, seen: Seen, /) -> int:
+        return state
+
+    def admit(self, state: int, request: ActivationRequest | CallRequest, /) -> Admission:
+        return Hold("not yet") if self.version == 1 else ADMIT
+
+
+async def test_another_version_of_a_component_is_asked_again_about_what_the_one_before_held(new_board: Boards) -> None:
+    board = copying(new_board(components=[Barrier(1)]))
+    await board.publish_many([A(n=1), A(n=2)])
+    report = await board.run_until_idle()
+    assert report.open == 2
+    ran: list[int] = []
+    board = copying(await new_board.reopened(board, components=[Barrier(2)]), ran)
+    report = await board.run_until_idle()
+    assert (report.open, sorted(ran)) == (0, [1, 2])

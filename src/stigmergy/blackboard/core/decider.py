@@ -177,6 +177,7 @@ class Decider(Running):
             for id in self._held.pop(name):
                 self._emit(ev.Released(by=name), id)
         self._enroll(enrolments, late)
+        self.observers.changed.update(self._held)  # one of another version has another state
         return self._finish()
 
     def enroll(self, enrolments: Sequence[Enrolment], now: float) -> list[Event]:
