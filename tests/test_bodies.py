@@ -1,6 +1,7 @@
 """Where bodies run, and what runs around them: threads, processes, middleware."""
 
 import asyncio
+import ctypes
 import os
 import threading
 import time
@@ -84,6 +85,8 @@ here = Roster()
 def in_another_process(a: A) -> B:
     if a.n == 13:
         os._exit(1)
+    if a.n == 11:
+        ctypes.string_at(0)  # reads where nothing is
     if a.n == 60:
         with Path(a.key).open("w") as told:
             told.write(str(os.getpid()))
@@ -91,9 +94,12 @@ def in_another_process(a: A) -> B:
     return B(n=os.getpid(), key=a.key)
 
 
-async def test_a_body_in_a_process_of_its_own_may_die_without_taking_the_board_along(new_board: Boards) -> None:
+@pytest.mark.parametrize("death", [13, 11], ids=["exit", "segmentation fault"])
+async def test_a_body_in_a_process_of_its_own_may_die_without_taking_the_board_along(
+    new_board: Boards, death: int
+) -> None:
     board = new_board(here, concurrency=1)
-    await board.publish_many([A(n=13), A(n=1, key="alive")])
+    await board.publish_many([A(n=death), A(n=1, key="alive")])
     report = await board.run_until_idle()
     b = board.one(B)
     assert b.key == "alive"
