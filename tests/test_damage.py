@@ -152,6 +152,25 @@ def test_damage_to_the_log_beside_the_file_leaves_a_proven_beginning(tmp_path: P
     assert rows_of(tmp_path / "run.db") == rows[: found.events]
 
 
+def test_the_log_of_another_board_beside_the_file_mixes_nothing_unseen(intact: Path, tmp_path: Path) -> None:
+    """To SQLite it is the newest part of the file: what it gives is the other board, and what is left of this one."""
+    other, wal = unclosed(tmp_path / "other.db")
+    path = tmp_path / "run.db"
+    shutil.copy(intact, path)
+    mine = rows_of(path)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+    shutil.copy(wal, f"{path}-wal")
+    found = verify(path)
+    try:
+        rows = rows_of(path)
+    except StoreDamaged:
+        assert not found.whole
+        return
+    assert rows in (mine, other)
+    assert found.events == len(rows) or not found.whole
+
+
 def unclosed(path: Path) -> tuple[list[Row], Path]:
     """The file of a board whose process died, with the log beside it."""
     live = path.with_name("live.db")
