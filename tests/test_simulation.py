@@ -18,6 +18,7 @@ def test_whatever_happens_to_a_board_its_invariants_hold(first: int) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("first", range(1_000, 2_500, 100))
 def test_whatever_happens_to_a_board_its_invariants_hold_at_length(first: int) -> None:
     for seed in range(first, first + 100):
