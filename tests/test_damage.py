@@ -14,9 +14,10 @@ import pytest
 from stigmergy import Blackboard, backup, read, recover, vacuum, verify
 from stigmergy.blackboard.errors import BoardBusy, NotABoard, StoreDamaged, StoreError
 from stigmergy.blackboard.stores.base import Row
-from stigmergy.blackboard.stores.sqlite import SQLiteReader
+from stigmergy.blackboard.stores.sqlite import SQLiteReader, SQLiteStore
 from tests.boards import A, B, Boards, copying, numbers
 from tests.cascade import TYPES, World, board_on, run
+from tests.faults import PointedStore, files_of, put
 
 FLIPS = 60
 
@@ -229,6 +230,31 @@ async def test_a_board_without_proofs_gets_them_when_it_is_opened(intact: Path, 
     assert not verify(path).whole
     with pytest.raises(StoreDamaged, match=f"at event {rows[3].seq}: it is not what was written"):
         rows_of(path)
+
+
+@pytest.mark.parametrize("format_", EARLIER)
+def test_a_board_that_dies_while_it_gets_its_proofs_gets_them_the_next_time(
+    intact: Path, tmp_path: Path, format_: int
+) -> None:
+    path = tmp_path / "run.db"
+    shutil.copy(intact, path)
+    rows = rows_of(path)
+    for column in EARLIER[format_]:
+        changed(path, f"ALTER TABLE event DROP COLUMN {column}; PRAGMA user_version = {format_}")
+    deaths: list[dict[str, bytes]] = []
+
+    async def opened(store: SQLiteStore) -> None:
+        await store.open()
+        await store.close()
+
+    asyncio.run(opened(PointedStore(path, lambda point: deaths.append(files_of(path)))))
+    assert len(deaths) > 20
+    for k, files in enumerate(deaths):
+        died = put(files, tmp_path / str(k) / "run.db")
+        assert rows_of(died) == rows
+        asyncio.run(opened(SQLiteStore(died)))
+        assert verify(died).whole
+        assert rows_of(died) == rows
 
 
 # -- copies ------------------------------------------------------------------------------------------------------------
