@@ -15,7 +15,7 @@ from zlib import crc32
 
 from stigmergy.blackboard.stores.base import Row
 
-_SIZE = 16
+SIZE = 16
 """Bytes of a seal, and of a digest."""
 _TEXT = "\0".join(["%s"] * len(Row._fields))
 _HEAD = "%s\0" * (len(Row._fields) - 1)
@@ -23,7 +23,7 @@ _HEAD = "%s\0" * (len(Row._fields) - 1)
 
 def digest_of(payload: str) -> str:
     """The digest of a payload, as hexadecimal digits; "" if there is none."""
-    return blake2b(payload.encode(), digest_size=_SIZE).hexdigest() if payload else ""
+    return blake2b(payload.encode(), digest_size=SIZE).hexdigest() if payload else ""
 
 
 def sum_of(row: Row) -> int:
@@ -46,7 +46,7 @@ def with_proofs(rows: Iterable[Row]) -> tuple[list[Any], bytes]:
         digest, checked = "", crc32(head)
         if payload := row[-1]:
             data = payload.encode()
-            digest, checked = blake2b(data, digest_size=_SIZE).hexdigest(), crc32(data, checked)
+            digest, checked = blake2b(data, digest_size=SIZE).hexdigest(), crc32(data, checked)
             head += digest.encode()
         sealed.append(head)
         values += (*row, digest, checked)
@@ -60,7 +60,7 @@ def seal_of(before: bytes, data: bytes) -> bytes:
         before: the seal of the append before; b"" for the first.
         data: as `with_proofs` gives it.
     """
-    digest = blake2b(before, digest_size=_SIZE)
+    digest = blake2b(before, digest_size=SIZE)
     digest.update(data)
     return digest.digest()
 
@@ -73,7 +73,7 @@ class Sealing:
     """
 
     def __init__(self, before: bytes) -> None:
-        self._digest = blake2b(before, digest_size=_SIZE)
+        self._digest = blake2b(before, digest_size=SIZE)
         self._between = b""
 
     def add(self, row: Row, digest: str) -> None:

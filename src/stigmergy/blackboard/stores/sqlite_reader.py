@@ -21,7 +21,7 @@ from stigmergy.blackboard.stores.format import (
     saving,
 )
 from stigmergy.blackboard.stores.rows import decode
-from stigmergy.blackboard.stores.seals import proof_of_snapshot, sum_of
+from stigmergy.blackboard.stores.seals import SIZE, proof_of_snapshot, sum_of
 
 T = TypeVar("T")
 
@@ -119,9 +119,8 @@ class SQLiteReader:
             row = self._read(lambda c: c.execute(sql, () if until is None else (until,)).fetchone())
         if row is None or not self._sealed:
             return None
-        seq, code, state = row
-        proof = proof_of_snapshot(seq, code, b"")
-        proof, state = state[: len(proof)], state[len(proof) :]
+        seq, code, kept = row
+        proof, state = (kept[:SIZE], kept[SIZE:]) if isinstance(kept, bytes) else (b"", b"")
         return Snapshot(seq, code, state) if proof == proof_of_snapshot(seq, code, state) else None  # only a cache
 
     def seal(self) -> bytes:
@@ -178,10 +177,10 @@ class SQLiteReader:
         return (row for row in rows if row.kind in kinds)
 
     def _caused_by(self, causes: Sequence[int]) -> list[Row]:
-        if not causes:
-            return []
-        where = f"cause IN ({', '.join('?' * len(causes))})"
-        rows = self._all(f"{_ROWS} INDEXED BY event_cause WHERE {where} ORDER BY seq", tuple(causes))
+        rows: list[Row] = []
+        for some in (causes[i : i + _PAGE] for i in range(0, len(causes), _PAGE)):
+            where = f"cause IN ({', '.join('?' * len(some))})"
+            rows += self._all(f"{_ROWS} INDEXED BY event_cause WHERE {where} ORDER BY seq", tuple(some))
         for row in rows:
             if row.cause not in causes:
                 raise self._damaged(row.seq, "the index has it in a wrong place")
