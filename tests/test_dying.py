@@ -25,6 +25,7 @@ from stigmergy.blackboard.stores.base import Row
 from stigmergy.blackboard.stores.sqlite import SQLiteStore
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C, copying, in_the_middle, numbers, stopped
+from tests.slow_disk import turns
 
 pytestmark = pytest.mark.anyio
 
@@ -265,3 +266,52 @@ async def test_a_disk_that_fails_at_once_after_a_death_ends_the_run(file_board: 
     await last.run_until_idle()
     assert numbers(last, B) == [1]
     await last.close()
+
+
+class StuckStore(SQLiteStore):
+    """A board file whose appends wait for a gate, if there is one, and fail when it opens."""
+
+    gate: asyncio.Event | None = None
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+            raise StoreFull("no space left")
+        await super().append(rows)
+
+
+async def test_no_body_outlives_a_run_whose_goal_is_reached_when_the_disk_fails(tmp_path: Path) -> None:
+    store = StuckStore(tmp_path / "board.db")
+    board = Blackboard(store)
+    running, go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @board.agent
+    async def slow(a: A) -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await turns(20)  # it cleans up
+            ended.set()
+
+    @board.agent
+    async def goal(a: A) -> B:
+        await go.wait()
+        assert store.gate is not None
+        store.gate.set()
+        return B()
+
+    await board.publish(A())
+    run = asyncio.create_task(board.run_until(B))
+    await running.wait()
+    await turns(50)
+    store.gate = asyncio.Event()
+    publishing = asyncio.create_task(board.publish(C()))
+    await turns(20)
+    go.set()
+    report = await asyncio.wait_for(run, 10)
+    assert report.reason == "broken"
+    assert ended.is_set()
+    with pytest.raises(OutcomeUnknown):
+        await publishing
+    await board.close()

@@ -324,8 +324,8 @@ class Owner:
             crowd.set_result(None)
 
     def _at_rest(self) -> bool:
-        """Nothing runs, or need not go on."""
-        return self._reached != "" or not self.bodies.count
+        """Nothing runs, or need not go on; on a disk that failed all have to end, since nobody stops them later."""
+        return (self._reached != "" and self.writer.failed is None) or not self.bodies.count
 
     async def _wait_for_place(self, horizon: float | None) -> bool:
         self._quiet = asyncio.get_running_loop().create_future()
