@@ -123,10 +123,14 @@ def saving(path: Path) -> str:
     return f"save what is intact: stigmergy verify {path} --recover NEW.db"
 
 
-def explain(error: sqlite3.Error, path: Path) -> StoreError:
-    """The same error in this library's words; SQLite's own name of it is kept in the message."""
+def explain(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> StoreError:
+    """The same error in this library's words; SQLite's own name of it is kept in the message.
+
+    Args:
+        error: also of the module's reading of SQLite's message, which quotes what is in the file.
+    """
     name = getattr(error, "sqlite_errorname", None) or type(error).__name__
-    why = f"({name}: {error})"
+    why = f"({name}: {' '.join(str(error).split())})"  # it may quote what is in the file
     if name == "SQLITE_NOTADB":
         return NotABoard(f"{path} is no database. Choose another file for the board. {why}")
     if name.startswith("SQLITE_CORRUPT"):
@@ -137,7 +141,7 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         )
     if name.startswith("SQLITE_READONLY"):
         return StoreReadOnly(f'{path} cannot be written. Use read("{path}"), or change its permissions. {why}')
-    if str(error).startswith("Could not decode"):
+    if isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode"):
         return StoreDamaged(f"{path} is damaged: there is text that is none. Restore a copy, or {saving(path)}.")
     if name == "SQLITE_ERROR" and str(error).startswith("no such"):
         return StoreDamaged(f"{path} lacks a part of what a board is. Restore a copy. {why}")

@@ -110,7 +110,7 @@ class SQLiteStore:
             self._connection = await _connect(self._file)
             await self._prepare()
             self._identity = os.stat(self._file)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             await self._let_go()
             raise explain(error, self.path) from error
         except BaseException:

@@ -28,6 +28,11 @@ T = TypeVar("T")
 _PAGE = 500
 _PAGE_CHARACTERS = 4_000_000
 LAST_SEAL = "SELECT seal FROM event ORDER BY seq DESC LIMIT 1"
+LOST_END = """
+SELECT e.last + 1 FROM (SELECT coalesce(max(seq), 0) AS last FROM event) AS e
+WHERE e.last < (SELECT max(seq) FROM snapshot)
+"""
+"""The first position that is gone, if the log ends before its newest snapshot, which was saved when all before was."""
 _ROWS = f"SELECT {COLUMNS}, crc FROM event"  # noqa: S608  constants only; values are bound
 _ROWS_WITHOUT = f"SELECT {COLUMNS}, NULL FROM event"  # noqa: S608
 """The same of a file without check sums."""
@@ -241,8 +246,11 @@ class SQLiteReader:
             if self._connection is None:
                 self._connection = connect_to_read(self.path, self._file)
                 self._sealed = is_sealed(self._connection.execute("PRAGMA user_version").fetchone()[0])
+                if (lost := self._connection.execute(f"SELECT ({LOST_END})").fetchone()[0]) is not None:
+                    self._connection = None
+                    raise self._damaged(lost, "the log ends before it, and a snapshot is of after that")
             return query(self._connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             explained = explain(error, self.path)
             explained.reader = self
             raise explained from error

@@ -14,7 +14,7 @@ from stigmergy.blackboard.stores.copies import new_file
 from stigmergy.blackboard.stores.format import CREATE, PROVEN, explain, is_sealed, real_file
 from stigmergy.blackboard.stores.rows import decode
 from stigmergy.blackboard.stores.seals import Sealing, digest_of, sum_of
-from stigmergy.blackboard.stores.sqlite_reader import connect_to_read
+from stigmergy.blackboard.stores.sqlite_reader import LOST_END, connect_to_read
 from stigmergy.blackboard.text import number
 
 _PAGE = 500
@@ -95,7 +95,7 @@ def verify(path: str | Path) -> Verified:
             chain.end()
             if why := _loose(connection):
                 chain.damage = Damage(chain.last + 1, 0, why)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             chain.damage = Damage(chain.last + 1, 0, f"the file cannot be read there ({error})")
         except _Broken:
             pass
@@ -129,7 +129,7 @@ def recover(path: str | Path, to: str | Path) -> Verified:
 def _connect(path: Path) -> sqlite3.Connection:
     try:
         return connect_to_read(path, real_file(path))
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise explain(error, path) from error
 
 
@@ -150,7 +150,10 @@ def _proven_rows(connection: sqlite3.Connection) -> Iterator[tuple[Row, tuple[st
 def _loose(connection: sqlite3.Connection) -> str:
     """What else is wrong with the file, though all events are there."""
     found: str = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    return "" if found == "ok" else f"the events are all there, but not what finds them ({found})"
+    if found != "ok":
+        return f"the events are all there, but not what finds them ({found})"
+    lost = connection.execute(f"SELECT ({LOST_END})").fetchone()[0]
+    return "" if lost is None else "the log ends before it, and a snapshot is of after that"
 
 
 class _Broken(Exception):
