@@ -156,7 +156,7 @@ READ: list[tuple[str, Ask, type[StigmergyError], str]] = [
     ("get nothing", lambda b: b.get(99), errors.NotFound, "there is no artifact 99: the last position is"),
     ("why nothing", lambda b: b.why(99), errors.NotFound, "there is nothing at 99."),
     ("yesterday", lambda b: b.at("yesterday"), errors.NotFound, "Give a position, or a datetime."),
-    ("one of none", lambda b: b.one(B), errors.NotExactlyOne, "there is none among 0 of them."),
+    ("one of none", lambda b: b.one(B), errors.NotExactlyOne, "one B was asked for; there is none."),
     ("no filter of anything", lambda b: b.artifacts(where=5), errors.BadFilter, "filters by 5; where= takes a mapping"),
     ("no filter of a name", lambda b: b.artifacts("X", where=["n"]), errors.BadFilter, "filters by 'n'; where= takes"),
     ("a moment of bool", lambda b: b.at(True), errors.NotFound, "True is no moment of a board."),

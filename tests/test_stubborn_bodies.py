@@ -88,8 +88,10 @@ def test_interrupted_twice_it_leaves_at_once_and_the_board_goes_on(
             rest = process.communicate(timeout=5)[1]
         finally:
             process.kill()
-    assert process.returncode == 130
-    if kind != "a thread":  # of a thread nobody waits for the end, so that once may be enough
+    if kind == "a thread":  # nobody waits for its end: once may be enough, and what comes while Python ends is the end
+        assert process.returncode in (130, -which)
+    else:
+        assert process.returncode == 130
         assert rest == "interrupted twice: left at once; what was acknowledged is kept.\n"
     (tmp_path / "go").touch()
     with start(tmp_path, kind, "resume") as process:
