@@ -1,5 +1,6 @@
-"""Every Python block of the README and the docs runs as it stands."""
+"""Every Python block of the README and the docs runs as it stands, and every link leads somewhere."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,3 +34,18 @@ def test_the_code_in_the_documentation_runs(block: str, tmp_path: Path) -> None:
     program.write_text(block, encoding="utf-8")
     done = subprocess.run([sys.executable, "block.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def anchors(page: Path) -> set[str]:
+    """The names of a page's headings, as they stand in links."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_link_inside_the_repository_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]*))?\)", page.read_text(encoding="utf-8"))
+    for path, anchor in links:
+        there = page.parent / path if path else page
+        assert there.exists(), f"{page.name} links to {path}, which is not there"
+        assert not anchor or anchor in anchors(there), f"{page.name} links to {path}#{anchor}; there is no such heading"
