@@ -69,7 +69,7 @@ ERRORS = {
     "unknown tool": (call("destroy", {}), "There is no tool 'destroy' for you. You may call: look, count."),
     "wrong type": (call("count", {"n": "many"}), "The arguments are wrong: n: Input should be a valid integer"),
     "unknown argument": (call("count", {"n": 1, "m": 2}), "The arguments are wrong: m: Extra inputs"),
-    "no JSON": (call("count", "{n:"), "The arguments are wrong: : Invalid JSON"),
+    "no JSON": (call("count", "{n:"), "The arguments are wrong: it: Invalid JSON"),
     "raises": (call("count", {"n": -1}), "ValueError: nothing is less than nothing"),
 }
 

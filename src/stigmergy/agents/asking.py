@@ -15,6 +15,7 @@ from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.question import DEADLINE, HumanAnswer, HumanQuestion, answer_key
 from stigmergy.blackboard.shell.job import Job, Suspended
 from stigmergy.blackboard.stores.rows import decode
+from stigmergy.blackboard.text import problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Asking:
             try:
                 return adapter.validate_python(given.value, strict=False)
             except ValidationError as error:
-                refused = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors())
+                refused = problems(error)
         raise AssertionError("counting does not end")
 
     def _adapter(self) -> TypeAdapter[Any]:

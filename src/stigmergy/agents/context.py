@@ -35,6 +35,7 @@ from stigmergy.blackboard.events import Called, Calling, ErrorInfo, Failed
 from stigmergy.blackboard.payloads.types import check_text
 from stigmergy.blackboard.shell.job import Job
 from stigmergy.blackboard.stores.rows import decode
+from stigmergy.blackboard.text import problems
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -162,10 +163,9 @@ class Context(ContextMark):
         try:
             return decoder.validate_json(payload)
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors())
             raise CallChanged(
                 f'call "{key}" of {self.agent_name!r} was recorded with a result that its return annotation of now '
-                f"does not take: {wrong}. Use a new key, or an annotation that takes both."
+                f"does not take: {problems(error)}. Use a new key, or an annotation that takes both."
             ) from error
 
     def recorded(self) -> dict[str, tuple[Calling, Called | None]]:

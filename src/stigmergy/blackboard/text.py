@@ -7,7 +7,7 @@ from decimal import Decimal
 from html import escape
 from unicodedata import combining, east_asian_width
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 _TOLD = (
     "description",
@@ -27,6 +27,11 @@ _TOLD = (
 )
 _DEEPEST = 20
 _JUDGED = ("approved", "passed", "accepted", "success", "ok")
+
+
+def problems(error: ValidationError) -> str:
+    """All that is wrong, each with its field: `then: Field required; cost: …`."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors())
 
 
 def seconds(value: float) -> str:

@@ -13,7 +13,7 @@ from stigmergy.blackboard.errors import BadComponent
 from stigmergy.blackboard.events import Closed, Ended, Event, Opened, Published, Rang, Redriven
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion
 from stigmergy.blackboard.reading.dead_letters import RECOVERY
-from stigmergy.blackboard.text import short
+from stigmergy.blackboard.text import problems, short
 from stigmergy.components.questions import OpenQuestions, Questions
 
 Choice = Literal["retry", "skip", "abort"]
@@ -115,7 +115,7 @@ class Escalation(Questions):
         try:
             remedy = Remedy.model_validate({"then": value} if isinstance(value, str) else value)
         except ValidationError as error:
-            refused = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors())
+            refused = problems(error)
             again = self._question(about, f"{short(repr(value), 200)} is no answer about {about}. What now?", refused)
             return Publish(again, run=run, about=(about,))
         match remedy.then:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from stigmergy.agents.models.model import ToolSpec
 from stigmergy.agents.threads import in_thread
 from stigmergy.blackboard.errors import BadSignature, BodyError
+from stigmergy.blackboard.text import problems
 
 
 class ToolsUnavailable(BodyError):
@@ -95,8 +96,7 @@ def tool_of(function: Callable[..., object]) -> Tool:
         try:
             given = arguments.model_validate_json(text or "{}")
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            return ToolResult(text=f"The arguments are wrong: {wrong}", failed=True)
+            return ToolResult(text=f"The arguments are wrong: {problems(error)}", failed=True)
         named = {field: getattr(given, field) for field in fields}
         try:
             if inspect.iscoroutinefunction(function):
