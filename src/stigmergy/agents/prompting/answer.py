@@ -93,8 +93,8 @@ class Answer:
         """
         parts = PromptParts(
             agent=ctx.agent_name, description=ctx.description, phase=ctx.phase, instructions=ctx.instructions,
-            inputs=ctx.artifacts, past=tuple(ctx.past), contract=self._contract.text(), feedback=_refusal(ctx)[1],
-            tokens=self.ask.context_tokens,
+            inputs=ctx.artifacts, past=tuple(ctx.past), contract=self._contract.text(),
+            feedback=last_refusal(ctx.failures(), ctx.feedback)[1], tokens=self.ask.context_tokens,
         )  # fmt: skip
         ask = self.ask
         seed = None if ask.seed is None else ask.seed + candidate
@@ -226,7 +226,7 @@ class _Talk:
     _after: int = -1
 
     def __post_init__(self) -> None:
-        self._after, _ = _refusal(self.ctx)
+        self._after, _ = last_refusal(self.ctx.failures(), self.ctx.feedback)
         recorded = self.ctx.recorded()
         while (key := self._key(self.count + 1)) in recorded and recorded[key][0].seq <= self._after:
             self.count += 1
@@ -260,13 +260,8 @@ class _Talk:
         return await self.ctx.bought(key, self.model.name, run, _REPLY, request=request, estimate=most, price=price)
 
 
-def _refusal(ctx: Context) -> tuple[int, str]:
-    """Where on the log outputs of earlier attempts were last refused, and why; (-1, "") if they never were."""
-    return last_refusal(ctx.failures(), ctx.feedback)
-
-
 def last_refusal(failures: Iterable[Failed], feedback: str) -> tuple[int, str]:
-    """The same of given attempts; if none of them was refused, (-1, feedback)."""
+    """Where on the log outputs of earlier attempts were last refused, and why; (-1, feedback) if they never were."""
     at, why = -1, feedback
     for failed in failures:
         if refused(failed):

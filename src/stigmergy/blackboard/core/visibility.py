@@ -56,19 +56,10 @@ def all_of(*visibilities: Visibility) -> Visibility:
     Raises:
         DefinitionError: they name different tenants, or have no agent in common, so nobody ever could.
     """
-    agents = [set(v.agents) for v in visibilities if v.agents is not None]
-    tenants = {v.tenant for v in visibilities if v.tenant is not None}
-    times = [v.after for v in visibilities if v.after is not None]
-    labels = {label for v in visibilities for label in v.labels or ()}
-    shared = set.intersection(*agents) if agents else None
-    if len(tenants) > 1 or (shared is not None and not shared):
+    found = inherited(visibilities, max((v.after for v in visibilities if v.after is not None), default=None))
+    if found == NOBODY:
         raise DefinitionError("Nobody could ever see this: the agents or tenants exclude each other. Leave one out.")
-    return Visibility(
-        agents=None if shared is None else sorted(shared),
-        labels=sorted(labels) or None,
-        tenant=next(iter(tenants), None),
-        after=max(times, default=None),
-    )
+    return found or Visibility()
 
 
 def inherited(visibilities: Iterable[Visibility | None], after: float | None = None) -> Visibility | None:
