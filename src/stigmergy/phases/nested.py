@@ -16,6 +16,7 @@ from stigmergy.blackboard.component import (
     Seen,
     Verdict,
 )
+from stigmergy.blackboard.core.visibility import inherited
 from stigmergy.blackboard.events import Completed, Ended, Event, Published, Released, Visibility, Withdrawn
 from stigmergy.phases.work import WorkDiscovery, nested_work, same_work, work_in
 
@@ -124,7 +125,7 @@ def _published(state: NestedState, event: Published, seen: Seen) -> NestedState:
         state = replace(state, works={**state.works, event.run: works})
     listed: tuple[Listed, ...] = ()
     if seen.artifact is not None:
-        visibility = _for_its_work(event.visibility)
+        visibility = inherited([event.visibility])
         listed = tuple(Listed(event.seq, work, visibility) for work in work_in(seen.artifact.payload))
     if event.held_by and listed:
         state = replace(state, held={**state.held, event.seq: ()})
@@ -164,13 +165,6 @@ def _due(state: NestedState, event: Event, missing: Iterable[Listed]) -> NestedS
     if due == state.due and held == state.held:
         return state
     return replace(state, due=due, held=held, tx=event.tx)
-
-
-def _for_its_work(visibility: Visibility | None) -> Visibility | None:
-    """Who may see a result may see its work; the work comes after any delay, and is not delayed again."""
-    if visibility is None or (visibility.agents, visibility.labels, visibility.tenant) == (None, None, None):
-        return None
-    return replace(visibility, after=None)
 
 
 def _fault(work: WorkDiscovery, known: Mapping[str, Sequence[str]]) -> str:
