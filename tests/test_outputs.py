@@ -331,6 +331,23 @@ async def test_a_fan_out_counts_what_is_published_at_once(
         assert dead_letter(report)[1] == f"'spread' made {at_once + returned} B, but its fan_out is 3."
 
 
+@pytest.mark.parametrize("at_once", [0, 1, 2])
+async def test_a_fan_out_also_counts_what_the_filter_leaves_out_however_it_is_published(
+    new_board: Boards, at_once: int
+) -> None:
+    board = new_board()
+
+    async def publish(a: A, ctx: Context) -> list[B]:
+        ids = [await ctx.publish(B(n=n)) for n in range(at_once)]
+        assert ids[:1] in ([], [0])
+        return [B(n=n) for n in range(at_once, 2)]
+
+    board.agent("spread").consumes(A).publishes(B, fan_out=2, where=lambda b: b.n > 0).body(publish)
+    await board.publish(A())
+    assert (await board.run_until_idle()).ok
+    assert numbers(board, B) == [1]
+
+
 async def test_more_at_once_than_the_fan_out_is_refused_at_once(new_board: Boards) -> None:
     board = new_board()
 

@@ -7,13 +7,12 @@ from decimal import Decimal
 from functools import cached_property
 from hashlib import blake2b
 from time import perf_counter
-from typing import Any, Never, ParamSpec, TypeVar, cast, get_type_hints, overload
+from typing import Any, ParamSpec, TypeVar, cast, get_type_hints, overload
 
 from pydantic import BaseModel, JsonValue, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from stigmergy.agents.asking import Asking
-from stigmergy.agents.outputs import check_fan_out
 from stigmergy.agents.request import Request
 from stigmergy.agents.signature import ContextMark
 from stigmergy.agents.threads import in_thread
@@ -29,7 +28,6 @@ from stigmergy.blackboard.errors import (
     DuplicateCall,
     KeyReused,
     NotJournalable,
-    UseContext,
 )
 from stigmergy.blackboard.events import Called, Calling, ErrorInfo, Failed
 from stigmergy.blackboard.payloads.types import check_text
@@ -74,7 +72,6 @@ class Context(ContextMark):
         instructions: what the context provider wants the agent to know, the most important first.
         tools: names of the tools that its model may call now; None = all it has.
         attempt: 1 for the first attempt.
-        counts: how many of each type this attempt has published so far.
         feedback: why the outputs of the last attempt were refused; "" if they were not.
     """
 
@@ -88,7 +85,6 @@ class Context(ContextMark):
         self._drafting = drafting
         self._used: set[str] = set()
         self._published = 0
-        self.counts: dict[str, int] = {}
         self.artifacts: tuple[Artifact[Any], ...] = tuple(inputs)
         self.agent_name = job.agent.name
         self.description = job.agent.description
@@ -320,7 +316,7 @@ class Context(ContextMark):
         """Publish at once, before the body ends; its id. A retry of the body does not publish it again.
 
         It must be declared as what is returned must be, and gets the same visibility, tags and reviewer; what does
-        not pass the `where=` of its output is left out, and its id is 0.
+        not pass the `where=` of its output is left out, and its id is 0 (it counts for `fan_out=`, as when returned).
 
         Args:
             key: what makes it the same artifact in the next attempt; by default its ordinal in this body.
@@ -335,10 +331,6 @@ class Context(ContextMark):
         draft = self._drafting(payload, key=own, tags=tags)
         if draft is None:
             return 0
-        self.counts[draft.type] = self.counts.get(draft.type, 0) + 1
-        output = self._job.agent.output(draft.type)
-        if output is not None:
-            check_fan_out(self._job.agent, output, self.counts[draft.type], so_far=True)
         which = f"under the key {key!r}" if key is not None else f"as number {self._published}"
         try:
             ids = await self._job.desk.publish_from(self._job, [draft])
@@ -351,34 +343,6 @@ class Context(ContextMark):
             return ids[0]
         row = self._job.desk.reader().by_key(self.run, own)
         return row.seq if row is not None else 0
-
-
-class ThreadContext(Context):
-    """The context of a plain function, which cannot await: what would have to be awaited raises at once, because a
-    call that nobody awaits does nothing, and says nothing."""
-
-    def call(self, *args: Any, **kwargs: Any) -> Never:
-        """Not in a plain function."""
-        self._refuse("make it async def to journal effects")
-
-    def sleep(self, *args: Any, **kwargs: Any) -> Never:
-        """Not in a plain function."""
-        self._refuse("make it async def to sleep durably")
-
-    def ask(self, *args: Any, **kwargs: Any) -> Never:
-        """Not in a plain function."""
-        self._refuse("make it async def to ask")
-
-    def charge(self, *args: Any, **kwargs: Any) -> Never:
-        """Not in a plain function."""
-        self._refuse("make it async def to book what it cost")
-
-    def publish(self, *args: Any, **kwargs: Any) -> Never:
-        """Not in a plain function."""
-        self._refuse("return what it publishes")
-
-    def _refuse(self, way_out: str) -> Never:
-        raise UseContext(f"{self.agent_name!r} is a plain function in a thread; {way_out}.")
 
 
 def digest_of(args: Sequence[Any], kwargs: dict[str, Any]) -> str:

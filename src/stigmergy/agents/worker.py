@@ -11,9 +11,10 @@ from pydantic import BaseModel
 from stigmergy.agents.agent import Agent, FunctionAgent
 from stigmergy.agents.apart import Call, Processes
 from stigmergy.agents.call import brings
-from stigmergy.agents.context import Context, ThreadContext
+from stigmergy.agents.context import Context
 from stigmergy.agents.outputs import check_fan_out, declared
 from stigmergy.agents.request import Request, envelope
+from stigmergy.agents.threaded import ThreadContext
 from stigmergy.agents.threads import Inside, enter_body, in_thread
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing, ContextProvider
@@ -97,16 +98,20 @@ class BodyWorker:
                 return self._drafts(plan, await plan.function(*payloads), {})
         if any(parameter.kind != "context" for parameter in plan.agent.means.call.parameters):
             _check_inputs(job)
-        context = await self.context(job)
-        return self._drafts(plan, await self._run(plan, job, context), context.counts)
+        counts: dict[str, int] = {}
+        context = await self._context(job, counts)
+        return self._drafts(plan, await self._run(plan, job, context), counts)
 
     async def context(self, job: Job) -> Context:
         """What the body of a job may know and do."""
+        return await self._context(job, {})
+
+    async def _context(self, job: Job, counts: dict[str, int]) -> Context:
         plan = self._plans[job.agent.name]
         inputs = [self._input(job, id) for id in job.inputs]
         request = Request(job, self._types, inputs, job.agent.phase)
         briefing = await self._brief(plan.provider, request, job) if plan.provider is not None else None
-        draft, means = partial(self._draft, plan), plan.agent.means
+        draft, means = partial(self._draft, plan, counts), plan.agent.means
         threaded = not means.is_async and means.isolate != "process"  # there only middleware, on the loop, has it
         return (ThreadContext if threaded else Context)(job, inputs, request, briefing, draft)
 
@@ -163,43 +168,51 @@ class BodyWorker:
     # -- outputs --------------------------------------------------------------------------------------------------
 
     def _draft(
-        self, plan: _Plan, payload: BaseModel, *, key: str | None = None, tags: Sequence[str] = ()
-    ) -> Draft | None:
-        """What is published at once, as declared like what is returned; None if its filter leaves it out."""
-        output = plan.outputs.get(type(payload)) or declared(plan.agent.spec, payload, "gave ctx.publish")
-        if not matches(output.where, payload):
-            return None
-        if self._check is not None:
-            self._check(payload)
-        draft = draft_of(
-            self._types, payload, key=key, tags=tags, visibility=output.visibility, review_by=output.review_by
-        )
-        draft.tags[:0] = [tag for tag in output.tags if tag not in draft.tags]
+        self, plan: _Plan, counts: dict[str, int], payload: BaseModel, *, key: str | None = None,
+        tags: Sequence[str] = (),
+    ) -> Draft | None:  # fmt: skip
+        """What is published at once; None if its filter leaves it out. It is counted in `counts`, as in `_drafts`."""
+        spec = plan.agent.spec
+        output = plan.outputs.get(type(payload)) or declared(spec, payload, "gave ctx.publish")
+        draft = self._as_declared(output, payload, tags, key)
+        made = counts[output.type_name] = counts.get(output.type_name, 0) + 1
+        check_fan_out(spec, output, made, so_far=True)
+        if draft is not None:
+            draft.tags[:0] = [tag for tag in output.tags if tag not in draft.tags]
         return draft
 
     def _drafts(self, plan: _Plan, returned: object, counts: dict[str, int]) -> list[Draft]:
         """What a body returned, checked.
 
         Args:
-            counts: how many of each type it has published before.
+            counts: how many of each type it has published before; what a filter leaves out counts, too.
         """
         spec = plan.agent.spec
         drafts: list[Draft] = []
-        payloads = (returned,) if isinstance(returned, BaseModel) else [*_flat(returned, spec)]
+        payloads = (returned,) if isinstance(returned, BaseModel) else _flat(returned, spec)
         for payload in payloads:
             output = plan.outputs.get(type(payload)) or declared(spec, payload)
-            if (output.where.predicates or output.where.equals) and not matches(output.where, payload):
-                continue
-            if self._check is not None:
-                self._check(payload)
-            drafts.append(draft_of(
-                self._types, payload, tags=output.tags, visibility=output.visibility, review_by=output.review_by,
-            ))  # fmt: skip
-        if plan.counted:
-            made = [(plan.outputs.get(type(payload)) or declared(spec, payload)).type_name for payload in payloads]
-            for output in plan.counted:
-                check_fan_out(spec, output, counts.get(output.type_name, 0) + made.count(output.type_name))
+            if output.fan_out is not None:
+                counts[output.type_name] = counts.get(output.type_name, 0) + 1
+            draft = self._as_declared(output, payload, output.tags)
+            if draft is not None:
+                drafts.append(draft)
+        for output in plan.counted:
+            check_fan_out(spec, output, counts.get(output.type_name, 0))
         return drafts
+
+    def _as_declared(
+        self, output: Output, payload: BaseModel, tags: Sequence[str], key: str | None = None
+    ) -> Draft | None:
+        """The draft of a payload that is published as this output; None if its filter leaves it out."""
+        where = output.where
+        if (where.predicates or where.equals) and not matches(where, payload):
+            return None
+        if self._check is not None:
+            self._check(payload)
+        return draft_of(
+            self._types, payload, key=key, tags=tags, visibility=output.visibility, review_by=output.review_by
+        )
 
 
 def _complete(subscription: Subscription) -> tuple[str, ...]:
