@@ -12,9 +12,7 @@ from stigmergy.blackboard.stores.verify import recover
 from stigmergy.blackboard.stores.verify import verify as verified
 from stigmergy.blackboard.text import number
 from stigmergy.cli.errors import errors, told
-
-Board = Annotated[Path, typer.Argument(metavar="STORE", help="Board file.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+from stigmergy.cli.options import Board, Json
 
 
 def verify(

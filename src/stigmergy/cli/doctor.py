@@ -27,6 +27,7 @@ from stigmergy.blackboard.stores.sqlite_reader import connect_to_read
 from stigmergy.blackboard.stores.verify import verify
 from stigmergy.blackboard.text import number, table
 from stigmergy.cli.errors import errors
+from stigmergy.cli.options import Json
 from stigmergy.version import VERSION
 
 Level = Literal["ok", "warning", "problem"]
@@ -59,7 +60,7 @@ def doctor(
     store: Annotated[
         Path | None, typer.Argument(metavar="[STORE]", help="Board file, also one that is yet to be.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Check what it runs on, and a board. Exit with 3 if something is a problem."""
     with errors():

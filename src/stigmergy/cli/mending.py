@@ -17,10 +17,8 @@ from stigmergy.blackboard.reading.view import read
 from stigmergy.blackboard.text import number, seconds, short, table
 from stigmergy.board import Blackboard
 from stigmergy.cli.errors import errors, told
+from stigmergy.cli.options import Board, Json
 from stigmergy.loop import in_a_loop
-
-Board = Annotated[Path, typer.Argument(metavar="STORE", help="Board file.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def answer(
