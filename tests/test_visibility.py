@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stigmergy.blackboard.core.visibility import after, all_of, labelled, private, tenant, visible
+from stigmergy.blackboard.definitions import AgentSpec
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Visibility
 
@@ -21,17 +22,17 @@ class Somebody:
 def sees(
     visibility: Visibility | None,
     *,
-    agent: str | None = "ada",
+    agent: str = "ada",
     labels: frozenset[str] = frozenset(),
     of: str | None = None,
     now: float = 100.0,
 ) -> bool:
-    return visible(visibility, agent=agent, labels=labels, tenant=of, now=now, published=100.0)
+    return visible(visibility, AgentSpec(name=agent, labels=labels, tenant=of), now=now, published=100.0)
 
 
 def test_without_visibility_everybody_sees() -> None:
-    assert sees(None, agent=None)
-    assert sees(Visibility(), agent=None)
+    assert sees(None)
+    assert sees(Visibility())
 
 
 def test_private_is_for_the_named_agents_only_whether_given_as_agent_or_name() -> None:
@@ -39,7 +40,6 @@ def test_private_is_for_the_named_agents_only_whether_given_as_agent_or_name() -
     assert sees(both, agent="ada")
     assert sees(both, agent="bob")
     assert not sees(both, agent="eve")
-    assert not sees(both, agent=None)
 
 
 def test_labelled_asks_for_all_labels() -> None:
@@ -125,9 +125,9 @@ visibilities = st.builds(
 )
 
 
-@given(visibilities, visibilities, st.none() | names, st.frozensets(names), st.none() | names, st.floats(100, 120))
+@given(visibilities, visibilities, names, st.frozensets(names), st.none() | names, st.floats(100, 120))
 def test_a_combination_is_never_seen_by_whom_one_part_is_hidden_from(
-    one: Visibility, other: Visibility, agent: str | None, labels: frozenset[str], of: str | None, now: float
+    one: Visibility, other: Visibility, agent: str, labels: frozenset[str], of: str | None, now: float
 ) -> None:
     parts = all(sees(v, agent=agent, labels=labels, of=of, now=now) for v in (one, other))
     try:

@@ -56,13 +56,11 @@ class Request:
         """The artifact, if it was on the board at the claim and this agent may see it; fails closed."""
         if not isinstance(event, Published) or event.seq > self._job.fence or event.seq in self._job.inputs:
             return None
-        agent = self._job.agent
         if event.visibility is not None and not visible(
-            event.visibility, agent=agent.name, labels=agent.labels, tenant=agent.tenant,
-            now=self._job.claimed_at, published=event.at,
-        ):  # fmt: skip
+            event.visibility, self._job.agent, now=self._job.claimed_at, published=event.at
+        ):
             return None
-        if event.held_by and event.held_by != agent.name and not self._released(event.seq):
+        if event.held_by and event.held_by != self._job.agent.name and not self._released(event.seq):
             return None
         return envelope(event, self._types.decode(event.type, event.version, event.payload))
 

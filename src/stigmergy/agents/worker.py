@@ -150,19 +150,11 @@ class BodyWorker:
     async def _brief(self, provider: ContextProvider, request: Request, job: Job) -> Briefing:
         """Ask the provider; whatever it gives, the agent gets only what it may see."""
         briefing = await provider.provide(request)
-        agent = job.agent
         shown = tuple(
             a
             for a in briefing.artifacts
-            if a.id not in job.inputs
-            and (
-                a.visibility is None
-                or visible(
-                    a.visibility, agent=agent.name, labels=agent.labels, tenant=agent.tenant, now=job.claimed_at,
-                    published=a.at,
-                )
-            )
-        )  # fmt: skip
+            if a.id not in job.inputs and visible(a.visibility, job.agent, now=job.claimed_at, published=a.at)
+        )
         return Briefing(briefing.instructions, shown, briefing.tools)
 
     # -- outputs --------------------------------------------------------------------------------------------------

@@ -149,10 +149,7 @@ class Index:
             return None
         if slot.tags and slot.tags.isdisjoint(artifact.tags):
             return None
-        if artifact.visibility is not None and not visible(
-            artifact.visibility, agent=agent.name, labels=agent.labels, tenant=agent.tenant, now=now,
-            published=published,
-        ):  # fmt: skip
+        if artifact.visibility is not None and not visible(artifact.visibility, agent, now=now, published=published):
             return None
         try:
             for predicate in slot.where.predicates:

@@ -124,9 +124,7 @@ class Redriving(Offers):
         if a is None or spec is None:
             return
         for p in self._published_as(a.inputs):
-            if (v := inherited([p.visibility])) is not None and not visible(
-                v, agent=spec.name, labels=spec.labels, tenant=spec.tenant, now=self._at, published=p.at
-            ):
+            if not visible(inherited([p.visibility]), spec, now=self._at, published=p.at):
                 self._end(id, "dead_letter", f"{spec.name} may not see {p.type}@{p.seq}")
                 return
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from stigmergy.blackboard.definitions import is_number
+from stigmergy.blackboard.definitions import AgentSpec, is_number
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Published, Visibility
@@ -107,30 +107,20 @@ def checked_visibility(given: object, who: str, at: str = "") -> Visibility:
     raise DefinitionError(f"{who}{given!r} is none of private(…), labelled(…), tenant(…), after(…).{at}")
 
 
-def visible(
-    visibility: Visibility | None,
-    *,
-    agent: str | None,
-    labels: frozenset[str],
-    tenant: str | None,
-    now: float,
-    published: float,
-) -> bool:
-    """Whether this reader may see it now; what a reader does not show, it does not have.
+def visible(visibility: Visibility | None, agent: AgentSpec, *, now: float, published: float) -> bool:
+    """Whether this agent may see it now.
 
     Args:
         visibility: of the artifact; None is everybody's.
-        agent: the reader's name; None for a reader that is no agent.
-        labels, tenant: what the reader carries.
         now, published: log times in seconds.
     """
     if visibility is None:
         return True
-    if visibility.agents is not None and (agent is None or agent not in visibility.agents):
+    if visibility.agents is not None and agent.name not in visibility.agents:
         return False
-    if visibility.labels is not None and not labels.issuperset(visibility.labels):
+    if visibility.labels is not None and not agent.labels.issuperset(visibility.labels):
         return False
-    if visibility.tenant is not None and tenant != visibility.tenant:
+    if visibility.tenant is not None and agent.tenant != visibility.tenant:
         return False
     return visibility.after is None or now >= published + visibility.after
 

@@ -101,7 +101,7 @@ def shown(value: object) -> str:
 
 def _unseen(place: Taker, artifact: Candidate, now: float, published: float) -> str:
     agent, visibility = place.agent, artifact.visibility
-    if visible(visibility, agent=agent.name, labels=agent.labels, tenant=agent.tenant, now=now, published=published):
+    if visible(visibility, agent, now=now, published=published):
         return ""
     assert visibility is not None
     if visibility.agents is not None and agent.name not in visibility.agents:
