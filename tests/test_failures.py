@@ -1,7 +1,7 @@
 """What failed, as artifacts; which link of the chain did what; rates of errors; the states of an execution."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -19,10 +19,12 @@ from stigmergy import (
     Retry,
     WorkDiscovery,
     WorkflowError,
+    private,
     read,
     replay,
 )
 from stigmergy.blackboard.component import ACCEPT, ActivationRequest, Component, Reject, Verdict
+from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C, copying, numbers
 
@@ -217,3 +219,14 @@ async def test_an_execution_is_pending_running_paused_and_then_completed_or_fail
     await board.discard(board.dead_letters()[0].id, reason="never mind")
     completed = await board.run_until_idle()
     assert (completed.reason, completed.ok, completed.open) == ("idle", True, 0)
+
+
+@pytest.mark.parametrize("nobody", [7, "", None])
+@pytest.mark.parametrize(
+    "made", [Breaker, Failures, Escalation, Recovery, private, lambda agent: Fallback({"work": agent})]
+)
+async def test_what_takes_agents_refuses_what_is_none_when_it_is_given(
+    made: Callable[[Any], object], nobody: object
+) -> None:
+    with pytest.raises(DefinitionError, match="is no agent"):
+        made(nobody)

@@ -13,7 +13,7 @@ from stigmergy.blackboard.component import (
     Hold,
     Seen,
 )
-from stigmergy.blackboard.core.visibility import Named
+from stigmergy.blackboard.core.visibility import Named, name_of
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import BadComponent
 from stigmergy.blackboard.events import Claimed, Completed, Ended, Event, Failed, Held, Rang, Released
@@ -69,7 +69,7 @@ class Breaker(Component[Circuits]):
     ) -> None:  # fmt: skip
         if failures < 1 or successes < 1:
             raise BadComponent("Breaker needs failures >= 1 and successes >= 1.")
-        self._agents = frozenset(a if isinstance(a, str) else a.name for a in agents)
+        self._agents = frozenset(map(name_of, agents))
         self._failures = failures
         self._recovery = in_seconds(recovery, "recovery=")
         self._successes = successes

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 from pydantic import BaseModel
 
 from stigmergy.blackboard.component import Cancel, Component, Publish, Reaction, Seen
+from stigmergy.blackboard.core.visibility import Named, name_of
 from stigmergy.blackboard.definitions import is_number
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import BadComponent
@@ -17,13 +18,6 @@ from stigmergy.components.voting import Rule, Tally, Vote, is_settled, outcome
 
 _REMEMBERED = 1_000
 """Decided subjects whose late votes are counted one by one."""
-
-
-class Named(Protocol):
-    """Anything with a name, such as an agent."""
-
-    @property
-    def name(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +101,7 @@ class Consensus(Component[Polls]):
 
     Raises:
         BadComponent: options or voters are missing or named twice, or quorum or rule cannot be met.
-        DefinitionError: `within` is no duration, or `of` no artifact type.
+        DefinitionError: a voter is no agent, `within` no duration, or `of` no artifact type.
     """
 
     publishes = (Tally,)
@@ -129,7 +123,7 @@ class Consensus(Component[Polls]):
             if isinstance(given, str) or not isinstance(given, Iterable):
                 raise BadComponent(f"{name!r} needs a list of {what}, and got {given!r}.")
         self._options = tuple(options)
-        self._voters: tuple[str, ...] = tuple(v if isinstance(v, str) else getattr(v, "name", "") for v in voters)
+        self._voters = tuple(map(name_of, voters))
         self._rule: Rule = rule
         self._quorum = quorum
         self._within = None if within is None else in_seconds(within, f"{name!r}: within=")

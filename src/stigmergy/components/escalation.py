@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from stigmergy.blackboard.component import Close, Discard, Publish, Reaction, Redrive, Seen
-from stigmergy.blackboard.core.visibility import Named
+from stigmergy.blackboard.core.visibility import Named, name_of
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import BadComponent
 from stigmergy.blackboard.events import Closed, Ended, Event, Opened, Published, Rang, Redriven
@@ -55,7 +55,7 @@ class Escalation(Questions):
     ) -> None:  # fmt: skip
         if (within is None) != (default is None):
             raise BadComponent("Escalation: default= is what is done when within= has passed. Give both or neither.")
-        self._agents = frozenset(a if isinstance(a, str) else a.name for a in agents)
+        self._agents = frozenset(map(name_of, agents))
         self._within = None if within is None else in_seconds(within, "within=")
         self._default = default
 

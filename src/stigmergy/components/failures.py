@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from stigmergy.blackboard.component import Component, Publish, Reaction, Seen
-from stigmergy.blackboard.core.visibility import Named
+from stigmergy.blackboard.core.visibility import Named, name_of
 from stigmergy.blackboard.events import Ended, Event, Redriven
 
 
@@ -53,7 +53,7 @@ class Failures(Component[Unmended]):
     observes: ClassVar[tuple[type[Event], ...]] = (Ended, Redriven)
 
     def __init__(self, *agents: str | Named) -> None:
-        self._agents = frozenset(a if isinstance(a, str) else a.name for a in agents)
+        self._agents = frozenset(map(name_of, agents))
 
     def start(self) -> Unmended:
         return Unmended()

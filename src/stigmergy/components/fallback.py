@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from stigmergy.blackboard.component import Component, Reaction, Redrive, Seen
-from stigmergy.blackboard.core.visibility import Named
+from stigmergy.blackboard.core.visibility import Named, name_of
 from stigmergy.blackboard.events import Ended, Event
 
 
@@ -23,7 +23,7 @@ class Fallback(Component):
     observes: ClassVar[tuple[type[Event], ...]] = (Ended,)
 
     def __init__(self, agents: Mapping[str, str | Named]) -> None:
-        self.reserve = {name: other if isinstance(other, str) else other.name for name, other in agents.items()}
+        self.reserve = {name: name_of(other) for name, other in agents.items()}
 
     def react(self, state: None, seen: Seen, /) -> Iterable[Reaction]:
         event, a = seen.event, seen.activation

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from stigmergy.blackboard.component import Component, Publish, Reaction, Seen
-from stigmergy.blackboard.core.visibility import Named
+from stigmergy.blackboard.core.visibility import Named, name_of
 from stigmergy.blackboard.definitions import is_number
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import BadComponent
@@ -52,7 +52,7 @@ class Recovery(Component[Recoveries]):
             raise BadComponent(f"Recovery(depth={depth!r}): a whole number from 1.")
         if not isinstance(phase, str) or not phase.strip():
             raise BadComponent(f"Recovery(phase={phase!r}): the name of a phase that sees to failures.")
-        self._agents = frozenset(a if isinstance(a, str) else a.name for a in agents)
+        self._agents = frozenset(map(name_of, agents))
         self._phase = phase
         self._depth = depth
         self._cooldown = 0.0 if cooldown is None else in_seconds(cooldown, "cooldown=")

@@ -19,14 +19,25 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
+def name_of(agent: str | Named) -> str:
+    """The name of an agent that is given as such or by name.
+
+    Raises:
+        DefinitionError: something else is given.
+    """
+    name: object = agent if isinstance(agent, str) else getattr(agent, "name", None)
+    if not isinstance(name, str) or not name:
+        raise DefinitionError(f"{agent!r} is no agent. Give an agent, or its name.")
+    return name
+
+
 def private(*agents: str | Named) -> Visibility:
     """Only these agents take it and see it.
 
     Args:
         agents: agents, or their names; at least one.
     """
-    names = [agent if isinstance(agent, str) else getattr(agent, "name", "") for agent in agents]
-    return Visibility(agents=_given(names, "private", "agent"))
+    return Visibility(agents=_given([*map(name_of, agents)], "private", "agent"))
 
 
 def labelled(*labels: str) -> Visibility:
