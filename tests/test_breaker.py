@@ -1,5 +1,7 @@
 """The circuit breaker: no calls while it is open, one at a time while it is half open."""
 
+from typing import Any
+
 import pytest
 
 from stigmergy import Blackboard, Breaker, Retry, replay
@@ -143,6 +145,8 @@ async def test_when_the_probe_fails_for_good_another_one_is_tried_later(new_boar
     assert (report.dead, report.done, report.open) == (3, 2, 0)
 
 
-def test_thresholds_must_make_sense() -> None:
-    with pytest.raises(BadComponent):
-        Breaker(failures=0)
+@pytest.mark.parametrize("what", ["failures", "successes"])
+@pytest.mark.parametrize("count", [0, "3", 1.5])
+def test_a_breaker_counts_in_whole_numbers(what: str, count: Any) -> None:
+    with pytest.raises(BadComponent, match=f"{what}={count!r}"):
+        Breaker(**{what: count})

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -378,3 +379,13 @@ async def test_a_component_sees_every_reservation_settled(new_board: Boards) -> 
     await board.run_until_idle()
     assert board.fold(Open()) == 0
     assert numbers(board, B) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [({"cost": "two"}, "no amount"), ({"cost": "-1"}, "no amount"), ({"tokens": 1.5}, "no cap"),
+     ({"cost": "1", "reserve": "some", "reserve_for": "judge"}, "no amount")],
+)  # fmt: skip
+def test_a_budget_that_is_no_amount_is_refused_when_it_is_given(wrong: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(DefinitionError, match=complaint):
+        Budget(**wrong)

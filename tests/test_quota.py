@@ -87,6 +87,13 @@ async def test_seconds_are_summed_over_attempts(new_board: Boards) -> None:
     assert (report.reason, report.done) == ("budget", 0)
 
 
+@pytest.mark.parametrize("cap", [-1, "3", float("nan"), float("inf"), True])
+@pytest.mark.parametrize("what", ["activations", "artifacts", "payload_bytes", "seconds", "elapsed"])
+def test_a_cap_that_is_no_number_is_refused_when_it_is_given(what: str, cap: Any) -> None:
+    with pytest.raises(DefinitionError, match="is no cap"):
+        Quota(**{what: cap})
+
+
 def test_a_quota_that_caps_nothing_is_refused() -> None:
     with pytest.raises(DefinitionError, match="caps nothing"):
         Quota()

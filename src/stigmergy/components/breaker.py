@@ -14,6 +14,7 @@ from stigmergy.blackboard.component import (
     Seen,
 )
 from stigmergy.blackboard.core.visibility import Named, name_of
+from stigmergy.blackboard.definitions import is_number
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import BadComponent
 from stigmergy.blackboard.events import Claimed, Completed, Ended, Event, Failed, Held, Rang, Released
@@ -67,8 +68,9 @@ class Breaker(Component[Circuits]):
         self, *agents: str | Named, failures: int = 5, recovery: Seconds = 60.0, successes: int = 1,
         name: str = "breaker",
     ) -> None:  # fmt: skip
-        if failures < 1 or successes < 1:
-            raise BadComponent("Breaker needs failures >= 1 and successes >= 1.")
+        for what, count in (("failures", failures), ("successes", successes)):
+            if not is_number(count, whole=True) or count < 1:
+                raise BadComponent(f"Breaker({what}={count!r}): a whole number from 1.")
         self._agents = frozenset(map(name_of, agents))
         self._failures = failures
         self._recovery = in_seconds(recovery, "recovery=")

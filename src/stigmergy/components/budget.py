@@ -16,6 +16,7 @@ from stigmergy.blackboard.component import (
     Seen,
 )
 from stigmergy.blackboard.core.running import CHARGE
+from stigmergy.blackboard.definitions import is_money, is_number
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Called, Calling, Claimed, Completed, Ended, Enrolled, Event
 from stigmergy.components.worklog import without
@@ -88,6 +89,12 @@ class Budget(Component[BudgetState]):
         for name, value in (("cost", cost), ("reserve", reserve)):
             if isinstance(value, float):
                 raise DefinitionError(f'Budget({name}={value}): a float is not exact. Write {name}="{value}".')
+            if value is not None and not is_money(value):
+                raise DefinitionError(
+                    f"Budget({name}={value!r}) is no amount. Give dollars as text or Decimal, from 0."
+                )
+        if tokens is not None and not is_number(tokens, whole=True):
+            raise DefinitionError(f"Budget(tokens={tokens!r}) is no cap. Give a whole number from 0, or leave it out.")
         if cost is None and tokens is None:
             raise DefinitionError("Budget() caps nothing. Give cost= in dollars, or tokens=.")
         if bool(reserve_for) != bool(Decimal(reserve)) or (reserve_for and cost is None):

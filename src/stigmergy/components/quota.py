@@ -13,6 +13,7 @@ from stigmergy.blackboard.component import (
     Deny,
     Seen,
 )
+from stigmergy.blackboard.definitions import is_number
 from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.events import Claimed, Completed, Ended, Event, Failed, Idled, Opened, Published, Released
 
@@ -55,7 +56,7 @@ class Quota(Component[QuotaState]):
         per: one cap for each run, each tree that grew from an outside artifact, or each agent.
 
     Raises:
-        DefinitionError: no cap is given.
+        DefinitionError: no cap is given, or one that is none.
     """
 
     version = 2
@@ -68,6 +69,9 @@ class Quota(Component[QuotaState]):
         seconds: float | None = None, elapsed: float | None = None, per: Share = "run",
     ) -> None:  # fmt: skip
         caps = {"activations": activations, "artifacts": artifacts, "payload_bytes": payload_bytes, "seconds": seconds}
+        for what, cap in {**caps, "elapsed": elapsed}.items():
+            if cap is not None and not is_number(cap, whole=what not in ("seconds", "elapsed")):
+                raise DefinitionError(f"Quota({what}={cap!r}) is no cap. Give a number from 0, or leave it out.")
         self._caps = {what: cap for what, cap in caps.items() if cap is not None}
         self._elapsed = elapsed
         if not self._caps and elapsed is None:
