@@ -163,12 +163,16 @@ class BodyWorker:
         self, plan: _Plan, counts: dict[str, int], payload: BaseModel, *, key: str | None = None,
         tags: Sequence[str] = (),
     ) -> Draft | None:  # fmt: skip
-        """What is published at once; None if its filter leaves it out. It is counted in `counts`, as in `_drafts`."""
+        """What is published at once; None if its filter leaves it out. It is counted in `counts`, as in `_drafts`.
+
+        Without a key it is only checked whether it could be published, and does not count.
+        """
         spec = plan.agent.spec
         output = plan.outputs.get(type(payload)) or declared(spec, payload, "gave ctx.publish")
         draft = self._as_declared(output, payload, tags, key)
-        made = counts[output.type_name] = counts.get(output.type_name, 0) + 1
-        check_fan_out(spec, output, made, so_far=True)
+        if key is not None:
+            made = counts[output.type_name] = counts.get(output.type_name, 0) + 1
+            check_fan_out(spec, output, made, so_far=True)
         if draft is not None:
             draft.tags[:0] = [tag for tag in output.tags if tag not in draft.tags]
         return draft
