@@ -102,6 +102,8 @@ def test_show_at_shows_report_artifacts_and_tree_as_they_were(recorded: Path) ->
     assert json.loads(call("show", "run.db", "Bill", "--at", past, "--json").stdout) == []
     assert json.loads(call("show", "run.db", "--at", past, "--json").stdout)["done"] == 0
     assert json.loads(call("show", "run.db", "--at", str(bill), "--json").stdout)["done"] == 1
+    assert "Bill" not in call("graph", "run.db", "--at", past).stdout and "Bill" in call("graph", "run.db").stdout
+    assert "Bill" not in call("export", "run.db", "--at", past).stdout and "Bill" in call("export", "run.db").stdout
     assert "Bill" not in call("show", "run.db", "--tree", "--at", past).stdout
     assert "Bill" in call("show", "run.db", "--tree", "--at", str(bill)).stdout
     assert json.loads(call("show", "run.db", "--at", "2020-01-01", "--json").stdout)["seeds"] == 0

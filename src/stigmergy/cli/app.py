@@ -33,12 +33,13 @@ from stigmergy.cli.looking import (
     follow,
     informed,
     last_events,
-    moment,
     parse_where,
+    past,
     record,
     tree_lines,
 )
 from stigmergy.cli.options import (
+    At,
     Board,
     Json,
     LimitList,
@@ -159,13 +160,13 @@ def show(
     producer: Annotated[str | None, typer.Option("--producer", help="Only by this agent.")] = None,
     tag: Annotated[list[str], typer.Option("--tag", help="Only with this tag; repeated = any of them.")] = [],  # noqa: B006
     in_run: Annotated[str | None, typer.Option("--run", help="Only of this run.")] = None,
-    at: Annotated[str | None, typer.Option("--at", help="As it was at a position or an ISO time.")] = None,
+    at: At = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many to list; 0 = all.")] = 200,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show what happened and what is left. Or list artifacts, of a TYPE or all; or the tree of the work."""
     with errors(), read(store) as board:
-        view = board if at is None else board.at(moment(at))
+        view = past(board, at)
         if tree:
             _print(tree_lines(view, limit or sys.maxsize))
         elif type_name or everything or where or producer or tag or in_run:
@@ -203,13 +204,13 @@ def tail(
 def why(
     store: Board,
     artifact: Annotated[str, typer.Argument(metavar="ID", help="12, Type@12 or agent@33.")],
-    at: Annotated[str | None, typer.Option("--at", help="As it was at a position or an ISO time.")] = None,
+    at: At = None,
     prov: Annotated[bool, typer.Option("--prov", help="Print the lineage as W3C PROV-JSON.")] = False,
     as_json: Json = False,
 ) -> None:
     """Explain an artifact or an activation. It rests on all that is shown, back to the seeds."""
     with errors(), read(store) as view:
-        proof = (view if at is None else view.at(moment(at))).why(artifact)
+        proof = past(view, at).why(artifact)
         typer.echo(proof.to_prov() if prov else proof.to_json() if as_json else str(proof))
 
 
@@ -219,14 +220,14 @@ def why_not(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent that did not run.")],
     artifact: Annotated[str, typer.Argument(metavar="ID", help="12 or Type@12.")],
     target: Annotated[str | None, typer.Argument(metavar="[FILE[:NAME]]", help="Where the agent is defined.")] = None,
-    at: Annotated[str | None, typer.Option("--at", help="As it was at a position or an ISO time.")] = None,
+    at: At = None,
     settings: SetList = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
     """Explain why an agent did not run. Or say what came of it; with FILE, down to the test that failed."""
     with errors(), read(store) as file:
         view = file if target is None else informed(file, load(target, settings))
-        answer = (view if at is None else view.at(moment(at))).why_not(agent, artifact)
+        answer = past(view, at).why_not(agent, artifact)
         typer.echo(answer.to_json() if as_json else str(answer))
 
 
@@ -284,11 +285,12 @@ for name, command in (mending.COMMANDS | caring.COMMANDS | {"doctor": doctor}).i
 def graph(
     store: Board,
     output: Annotated[Path | None, typer.Option("-o", help=".svg, .html, .mmd or .dot; without it, Mermaid.")] = None,
+    at: At = None,
     as_json: Json = False,
 ) -> None:
     """Draw what emerged. That is which agents consumed and published what, how often."""
-    with errors(), read(store) as view:
-        picture = view.graph()
+    with errors(), read(store) as board:
+        picture = past(board, at).graph()
         if output is None:
             typer.echo(picture.to_json() if as_json else picture.mermaid(), nl=as_json)
             return
@@ -300,10 +302,12 @@ def graph(
 def export(
     store: Board,
     output: Annotated[Path | None, typer.Option("-o", help="A .jsonl file; without it, stdout.")] = None,
+    at: At = None,
     as_json: Json = False,
 ) -> None:
     """Write what was published as a stream. It is JSON, one artifact a line, and can be played again."""
-    with errors(), read(store) as view:
+    with errors(), read(store) as board:
+        view = past(board, at)
         if output is None:
             write_stream(view, sys.stdout)
             return

@@ -155,18 +155,20 @@ def parse_where(filters: Iterable[str]) -> dict[str, object] | None:
     return found or None
 
 
-def moment(text: str) -> int | datetime:
-    """A position, or a time in ISO 8601.
+def past(view: View, at: str | None) -> View:
+    """What was to be seen at a position, or at a time in ISO 8601; None = now.
 
     Raises:
         DefinitionError: it is neither.
     """
-    if text.isdecimal():
-        return int(text)
+    if at is None:
+        return view
+    if at.isdecimal():
+        return view.at(int(at))
     try:
-        return datetime.fromisoformat(text)
+        return view.at(datetime.fromisoformat(at))
     except ValueError as error:
-        raise DefinitionError(f"--at {text}: give a position, or a time like 2026-11-20T12:00:00.") from error
+        raise DefinitionError(f"--at {at}: give a position, or a time like 2026-11-20T12:00:00.") from error
 
 
 def _whence(a: Artifact[BaseModel]) -> str:

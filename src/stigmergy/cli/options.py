@@ -21,3 +21,4 @@ SetList = Annotated[list[str], typer.Option("--set", help="name=value or name=@f
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error comes from.")]
+At = Annotated[str | None, typer.Option("--at", help="As it was at a position or an ISO time.")]
