@@ -142,7 +142,7 @@ _DIDS = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(_DIDS, min_size=2, max_size=4), st.sampled_from(RULES), st.data())
 def test_the_tally_is_the_same_in_every_order_of_arrival(dids: list[Did], rule: Rule, data: st.DataObject) -> None:
     quorum = data.draw(st.integers(1, len(dids)))
@@ -167,7 +167,7 @@ def test_five_voters_in_all_their_orders_have_one_tally(rule: Rule) -> None:
     assert all(other == first for other in others)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(_DIDS, min_size=1, max_size=5), st.sampled_from(RULES), st.data())
 def test_deciding_early_gives_the_result_of_the_full_vote(dids: list[Did], rule: Rule, data: st.DataObject) -> None:
     quorum = data.draw(st.integers(1, len(dids)))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -131,7 +131,7 @@ def leaks(seen: set[str], may: set[str], facts: Iterable[str]) -> set[str]:
     return {text for text in facts if text not in may and any(text in payload for payload in seen)}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(people, st.lists(visibilities, min_size=1, max_size=8))
 def test_nobody_gets_hold_of_what_it_may_not_see(everybody: People, shown: list[Visibility | None]) -> None:
     async def main() -> None:
@@ -166,7 +166,7 @@ def test_nobody_gets_hold_of_what_it_may_not_see(everybody: People, shown: list[
     in_a_loop(main)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(people, st.lists(visibilities, min_size=1, max_size=6))
 def test_no_prompt_says_what_its_agent_may_not_see(everybody: People, shown: list[Visibility | None]) -> None:
     async def main() -> None:

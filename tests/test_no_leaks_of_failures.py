@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -148,7 +148,7 @@ def store(kind: str, folder: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(everybody=people, spare=st.tuples(st.frozensets(st.sampled_from(["medical", "senior"])), st.none()),
        shown=st.lists(some, min_size=4, max_size=8))  # fmt: skip
 def test_nobody_learns_from_a_failure_a_question_or_a_sum_what_it_may_not_see(

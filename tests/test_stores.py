@@ -61,7 +61,7 @@ def logs(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(log=logs(), data=st.data())
 def test_whatever_is_appended_comes_back_the_same_from_both_stores(
     log: list[Row], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -309,7 +309,7 @@ class Outer(BaseModel):
     code: Annotated[str, Field(pattern=r"^[a-c]{2}$")] = "ab"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(payloads(Outer), artifacts(Outer, text=st.just("abc")))
 def test_payloads_keep_the_limits_of_their_model_and_can_be_published(payload: Outer, made: Artifact[Outer]) -> None:
     assert artifact(payload).payload == payload
@@ -318,7 +318,7 @@ def test_payloads_keep_the_limits_of_their_model_and_can_be_published(payload: O
     assert (made.producer == "outside") == (made.cause == 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rosters(A, B, C), streams(A, payloads(B, n=st.integers(1, 3))), st.integers())
 def test_whatever_roster_plays_whatever_stream_comes_to_rest(roster: Roster, lines: list[str], seed: int) -> None:
     board = Blackboard(roster=roster, clock=VirtualClock())

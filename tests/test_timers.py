@@ -1,6 +1,6 @@
 """Deadlines: the soonest is found without sorting all of them."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stigmergy.blackboard.core.timers import Timer, Timers
@@ -8,7 +8,6 @@ from stigmergy.blackboard.core.timers import Timer, Timers
 deadlines = st.lists(st.tuples(st.integers(0, 50), st.sampled_from(["alarm", "retry"]), st.booleans()), max_size=60)
 
 
-@settings(deadline=None)
 @given(deadlines)
 def test_the_soonest_deadline_that_work_waits_for_is_the_one_that_sorting_finds(
     some: list[tuple[int, str, bool]],
