@@ -61,8 +61,8 @@ async def stopped(*runs: asyncio.Task[object]) -> None:
     await asyncio.wait(runs)
 
 
-async def lines_for(doing: Awaitable[object]) -> int:
-    """How many lines of this library something takes: unlike seconds, the same on every machine.
+async def lines_for(doing: Awaitable[object], *, part: str = "") -> int:
+    """How many lines of this library, or of a part of it, something takes: unlike seconds, the same on every machine.
 
     Those of the writer are left out: it looks around for as long as a disk takes.
     """
@@ -71,7 +71,7 @@ async def lines_for(doing: Awaitable[object]) -> int:
     def trace(frame: FrameType, event: str, arg: object) -> Any:
         nonlocal count
         file = frame.f_code.co_filename
-        if "stigmergy" not in file or file.endswith("writer.py"):
+        if f"stigmergy/{part}" not in file or file.endswith("writer.py"):
             return None
         count += event == "line"
         return trace

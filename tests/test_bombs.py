@@ -4,10 +4,8 @@ A budget is hit, the error is of the family and one short line, and the board go
 """
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from pydantic import BaseModel, JsonValue
 from stigmergy import Blackboard, Context, HumanQuestion, Limits, Questions, Roster
 from stigmergy.blackboard.errors import BadFilter, StigmergyError
 from stigmergy.blackboard.events import Expired
-from tests.boards import A, B, Boards, C, numbers
+from tests.boards import A, B, Boards, C, lines_for, numbers
 from tests.test_cli import call
 
 pytestmark = pytest.mark.anyio
@@ -207,23 +205,8 @@ async def test_a_hostile_text_in_a_filter_is_a_value_that_is_compared(new_board:
 
 async def lines_to_publish(board: Blackboard) -> int:
     """How many lines of the core are executed while an artifact is published and offered."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal count
-        if "core" not in Path(frame.f_code.co_filename).parts:
-            return None
-        count += event == "line"
-        return trace
-
     await board.run_until_idle()
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        await board.publish(A(n=7))
-    finally:
-        sys.settrace(before)
-    return count
+    return await lines_for(board.publish(A(n=7)), part="blackboard/core/")
 
 
 def subscribed(board: Blackboard, subscriptions: int) -> Blackboard:

@@ -286,6 +286,26 @@ async def test_a_fallback_gets_nothing_that_it_may_not_see_and_the_next_link_is_
 
 
 @pytest.mark.anyio
+async def test_a_person_cannot_try_again_what_the_agent_may_no_longer_see(new_board: Boards) -> None:
+    board = new_board()
+    given: list[str] = []
+
+    async def fails(a: A) -> None:
+        given.append(a.key)
+        raise ValueError("never mind")
+
+    board.agent("first").labels("doctor").consumes(A).body(fails)
+    secret = await board.publish(A(key="secret"), visibility=labelled("doctor"))
+    [dead] = (await board.run_until_idle()).left.dead_letters
+    again = await new_board.reopened(board)
+    again.agent("first").consumes(A).body(fails)
+    await again.retry(dead.activation)
+    report = await again.run_until_idle()
+    assert given == ["secret"]
+    assert f"first may not see A@{secret.id}" in str(report)
+
+
+@pytest.mark.anyio
 async def test_sums_for_everybody_leave_out_the_names_that_only_private_work_says(new_board: Boards) -> None:
     board = new_board(components=[Metrics(), Completion()])
 

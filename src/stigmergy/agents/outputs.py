@@ -6,7 +6,7 @@ from typing import Any, Generic, TypedDict, TypeVar
 from pydantic import BaseModel
 
 from stigmergy.agents.subscribe import names
-from stigmergy.blackboard.core.visibility import Named, checked_visibility
+from stigmergy.blackboard.core.visibility import Named, checked_visibility, name_of
 from stigmergy.blackboard.core.where import Filter, parse_where, written_at
 from stigmergy.blackboard.definitions import AgentSpec, Output
 from stigmergy.blackboard.errors import DefinitionError, UndeclaredOutput, WrongFanOut
@@ -36,7 +36,7 @@ class Publishing(TypedDict, Generic[T], total=False):
 
 def plain_outputs(models: Sequence[type[BaseModel]], review_by: str | Named = "") -> tuple[Output, ...]:
     """These types, without other options."""
-    reviewer = _name(review_by)
+    reviewer = _reviewer(review_by)
     return tuple(Output(type_of(model).name, model, review_by=reviewer) for model in models)
 
 
@@ -74,7 +74,7 @@ def output(
         names(tags, f"{subject}: tags=", place),
         least_most,
         filtered,
-        _name(review_by),
+        _reviewer(review_by),
     )
 
 
@@ -107,11 +107,8 @@ def check_fan_out(spec: AgentSpec, output: Output, made: int, *, so_far: bool = 
         raise WrongFanOut(f"{spec.name!r} made {made} {output.type_name}, but its fan_out is {wanted}.")
 
 
-def _name(reviewer: str | Named) -> str:
-    name = getattr(reviewer, "name", reviewer)
-    if not isinstance(name, str):
-        raise DefinitionError(f"review_by={reviewer!r} is neither an agent nor the name of one.")
-    return name
+def _reviewer(given: str | Named) -> str:
+    return name_of(given) if given != "" else ""
 
 
 def _is_range(given: object) -> bool:

@@ -394,7 +394,7 @@ class Decider(Running):
                     self._end(reaction.id, "cancelled", f"{origin.producer}: {reaction.reason}")
             case cp.Redrive():
                 edits = self.edits_of(reaction.id, reaction.edited or {})
-                self._hand_over(self._redrive(reaction.id, edits, reaction.agent, origin.producer))
+                self._try_again(reaction.id, edits, reaction.agent, origin.producer)
             case cp.Discard():
                 self._discard(reaction.id, f"{origin.producer}: {reaction.reason}", origin.producer)
 

@@ -51,7 +51,7 @@ class Redriving(Offers):
             NotFound: there is no such activation, or it did not fail, or was tried again already.
         """
         self._begin(now)
-        self._redrive(id, edits or {}, agent, by)
+        self._try_again(id, edits or {}, agent, by)
         return self._finish()
 
     def discard(self, id: int, reason: str, now: float) -> list[Event]:
@@ -70,8 +70,7 @@ class Redriving(Offers):
         Raises:
             NotFound: it did not fail, or was tried again already.
         """
-        now = {e.seq: e for e in self._events}
-        old = now.get(id) or self.past.event(id)
+        old = self._event(id)
         follows = [*self.past.following(id), *(e for e in self._events if e.cause == id)]
         ended = next((e for e in follows if isinstance(e, ev.Ended)), None)
         if not isinstance(old, ev.Activated) or ended is None or ended.outcome == "skipped":
@@ -85,12 +84,17 @@ class Redriving(Offers):
 
     def inputs_of(self, old: ev.Activated) -> list[ev.Published]:
         """What a dead letter consumed."""
-        return self._published_as(old.inputs)
+        return self._artifacts(old.inputs)
 
-    def _published_as(self, ids: Iterable[int]) -> list[ev.Published]:
-        now = {e.seq: e for e in self._events}
-        found = [now.get(i) or self.past.event(i) for i in ids]
-        return [p for p in found if isinstance(p, ev.Published)]
+    def _artifacts(self, ids: Iterable[int]) -> list[ev.Published]:
+        return [p for p in map(self._event, ids) if isinstance(p, ev.Published)]
+
+    def _event(self, id: int) -> Event | None:
+        """What is at that position, in this decision (which has no gaps) or before it."""
+        made = self._events
+        if made and made[0].seq <= id <= made[-1].seq:
+            return made[id - made[-1].seq - 1]
+        return self.past.event(id)
 
     def edits_of(self, id: int, fields: Fields) -> Edits:
         """The same fields in every input that has a field of that name; whether its class can read that shows when
@@ -117,15 +121,15 @@ class Redriving(Offers):
         )  # fmt: skip
         return self._activated(self._block(event), ids[-1])
 
-    def _hand_over(self, id: int) -> None:
-        """What is tried again by another agent ends at once where that may not see what it would be given."""
-        a = self.state.activations.get(id)
+    def _try_again(self, id: int, edits: Edits, agent: str, by: str) -> None:
+        """Open it again; it ends at once where its agent, another or one that has changed, may not see an input."""
+        a = self.state.activations.get(again := self._redrive(id, edits, agent, by))
         spec = self.index.agents.get(a.agent) if a is not None else None
         if a is None or spec is None:
             return
-        for p in self._published_as(a.inputs):
+        for p in self._artifacts(a.inputs):
             if not visible(inherited([p.visibility]), spec, now=self._at, published=p.at):
-                self._end(id, "dead_letter", f"{spec.name} may not see {p.type}@{p.seq}")
+                self._end(again, "dead_letter", f"{spec.name} may not see {p.type}@{p.seq}")
                 return
 
     def _narrowed(self, reaction: Publish) -> Visibility | None:
@@ -133,9 +137,8 @@ class Redriving(Offers):
         if not reaction.about:
             return reaction.visibility
         found = [reaction.visibility]
-        now = {e.seq: e for e in self._events}
         for id in reaction.about:
-            event = now.get(id) or self.past.event(id)
+            event = self._event(id)
             if isinstance(event, ev.Activated):
                 found += of_inputs(self.inputs_of(event), event.agent)
             elif isinstance(event, ev.Published):

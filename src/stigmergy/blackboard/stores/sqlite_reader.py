@@ -186,8 +186,9 @@ class SQLiteReader:
         for some in (causes[i : i + _PAGE] for i in range(0, len(causes), _PAGE)):
             where = f"cause IN ({', '.join('?' * len(some))})"
             rows += self._all(f"{_ROWS} INDEXED BY event_cause WHERE {where} ORDER BY seq", tuple(some))
+        wanted = frozenset(causes)
         for row in rows:
-            if row.cause not in causes:
+            if row.cause not in wanted:
                 raise self._damaged(row.seq, "the index has it in a wrong place")
         return rows
 
