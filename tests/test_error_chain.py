@@ -146,6 +146,26 @@ async def test_recovery_publishes_critical_work_about_the_failure_and_nests_only
 
 
 @pytest.mark.req("S3.38")
+async def test_work_that_a_component_or_an_agent_finds_is_missed_also_where_no_agent_takes_work(
+    new_board: Boards,
+) -> None:
+    board = new_board(components=[Recovery()])
+
+    async def finds(a: A) -> WorkDiscovery | B:
+        if a.n:
+            raise ValueError("never mind")
+        return WorkDiscovery(description="Deploy it", phase="deployment", done_definition="It runs")
+
+    async def ends(c: C) -> B:
+        return B(n=c.n)
+
+    board.agent("finder").consumes(A).publishes(WorkDiscovery, B).body(finds)
+    board.agent("ender").consumes(C).publishes(B).body(ends)
+    await board.publish_many([A(n=0), A(n=1), C(n=2)])
+    report = await board.run_until_idle()
+    assert {orphan.phase for orphan in report.left.no_consumer} == {"deployment", "analysis"}  # and no B
+
+
 async def test_recovery_rests_between_two_failures_of_one_agent(new_board: Boards) -> None:
     clock = VirtualClock()
     board = failing(new_board(clock=clock, components=[Recovery(cooldown=100)]))

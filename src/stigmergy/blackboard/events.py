@@ -156,7 +156,7 @@ class Published(Event):
         work, blocking: the user's own work ids.
         held_by: not offered until `Released`; by whom ("" = not held), `held_until` for a delay.
         self_skipped: agents that would have taken it but published it themselves.
-        unserved: its type has consumers, or it came from outside, and nobody took it.
+        unserved: its type has consumers, it came from outside, or it asks for work, and nobody took it.
         system: published by a component; offered only to subscriptions that name the type.
         replaces: the input in whose place a dead letter that is tried again gets this; it is offered to nobody else.
     """

@@ -22,6 +22,7 @@ from stigmergy.blackboard.events import (
     Released,
     Withdrawn,
 )
+from stigmergy.blackboard.payloads.types import asks_for_work
 
 FOLDED: tuple[type[Event], ...] = (
     Enrolled, Published, Withdrawn, Activated, Claimed, Released, Failed, Completed, Ended,
@@ -240,11 +241,8 @@ def phase_names(phases: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_work(seen: Seen) -> bool:
-    """Whether an artifact asks for work: it names a phase, and says when it is done."""
-    if seen.artifact is None:
-        return False
-    payload = seen.artifact.payload
-    return isinstance(getattr(payload, "phase", None), str) and hasattr(payload, "done_definition")
+    """Whether an artifact was published that asks for work."""
+    return seen.artifact is not None and asks_for_work(seen.artifact.payload)
 
 
 def without(mapping: dict[int, V], key: int) -> dict[int, V]:

@@ -74,7 +74,7 @@ class Decider(Running):
         )  # fmt: skip
         takes, own = self.index.match(candidate, self._at, artifact.at)
         takes = [take for take in takes if not self._was_offered(id, take.place)]
-        unserved = not takes and (artifact.type_name in self.index.types or artifact.producer == "outside")
+        unserved = not takes and self._is_missed(artifact.type_name, artifact.payload, artifact.producer)
         self._emit(ev.Released(by=by, self_skipped=own, unserved=unserved), id)
         for take in takes:
             self._offer(take, id, artifact.run, artifact.priority, artifact.depth)

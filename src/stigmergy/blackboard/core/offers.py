@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from hashlib import blake2b
 
+from pydantic import BaseModel
+
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.core.decision import Draft, Origin
@@ -18,6 +20,7 @@ from stigmergy.blackboard.errors import (
     UnknownWork,
 )
 from stigmergy.blackboard.events import Priority, Published
+from stigmergy.blackboard.payloads.types import asks_for_work
 
 Matches = tuple[list[Take], list[str]]
 
@@ -123,7 +126,7 @@ class Offers(Places):
         held_by, held_until = d.review_by, None
         if visibility is not None and visibility.after:
             held_by, held_until = "visibility", self._at + visibility.after
-        unserved = not takes and not held_by and (origin.producer == "outside" or d.type in self.index.types)
+        unserved = not takes and not held_by and self._is_missed(d.type, d.payload, origin.producer)
         event = Published(  # in the order of its fields: by name they would take as long as the rest of a publish
             0, 0.0, 0, 0, d.type, d.version, d.schema, run, origin.producer, d.key, d.tags, d.priority or "medium",
             visibility, origin.root, origin.depth, origin.ancestors, d.work, d.parent_work, d.blocking, d.phase,
@@ -139,6 +142,10 @@ class Offers(Places):
         for take in takes:
             self._offer(take, id, run, event.priority, origin.depth)
         return id
+
+    def _is_missed(self, type_name: str, payload: BaseModel, producer: str) -> bool:
+        """Whether something that nobody takes should have been: results at the end of a workflow need nobody."""
+        return producer == "outside" or type_name in self.index.types or asks_for_work(payload)
 
     def _offer(self, take: Take, artifact: int, run: str, priority: Priority, depth: int) -> None:
         place = take.place

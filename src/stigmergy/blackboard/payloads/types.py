@@ -289,6 +289,12 @@ def _make(model: type[BaseModel]) -> ArtifactType:
     )  # fmt: skip
 
 
+def asks_for_work(payload: BaseModel) -> bool:
+    """Whether a payload asks for work: it names a phase, and says when it is done. No code of its class runs."""
+    values = payload.__dict__ | (payload.__pydantic_extra__ or {})
+    return isinstance(values.get("phase"), str) and "done_definition" in values
+
+
 def no_json(name: str) -> StoreDamaged:
     """What is to be said of a stored payload that cannot be read at all."""
     return StoreDamaged(f"the payload of a stored {name} is no JSON. Restore a copy of the board.")
