@@ -42,6 +42,11 @@ class PointedStore(SQLiteStore):
         await super().save_snapshot(snapshot)
         self.point("save_snapshot after")
 
+    async def erase(self, before: int, keep: Sequence[int]) -> None:
+        self.point("erase before")
+        await super().erase(before, keep)
+        self.point("erase after")
+
     async def close(self) -> None:
         self.point("close before")
         await super().close()

@@ -19,8 +19,8 @@ from stigmergy.blackboard.core.state import State
 from stigmergy.blackboard.definitions import AgentSpec, Limits
 from stigmergy.blackboard.errors import CallRefused, NotFound, PublishError
 from stigmergy.blackboard.events import Event, Published
+from stigmergy.blackboard.payloads.envelope import envelope
 from stigmergy.blackboard.payloads.table import TypeTable
-from stigmergy.blackboard.reading.artifacts import envelope
 from stigmergy.blackboard.shell.past import RecentPast
 from stigmergy.blackboard.stores.base import Row
 from stigmergy.blackboard.stores.memory import MemoryStore

@@ -62,6 +62,43 @@ def test_a_board_is_copied_and_made_smaller(path: Path, tmp_path: Path) -> None:
     done = call("vacuum", copy)
     assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr.endswith(f"{copy.stat().st_size:,} after\n")
-    missing = call("vacuum", tmp_path / "missing.db")
-    assert (missing.exit_code, "does not exist" in missing.stderr) == (3, True)
+    for command in (("vacuum",), ("erase", "--before", "1")):
+        missing = call(*command, tmp_path / "missing.db")
+        assert (missing.exit_code, "does not exist" in missing.stderr) == (3, True)
     assert not (tmp_path / "missing.db").exists()
+
+
+TEAM = """
+from pydantic import BaseModel
+from stigmergy import Component, Roster
+
+class Counting(Component[int]):
+    name = "counting"
+    def start(self): return 0
+    def step(self, state, seen): return state + 1
+
+roster = Roster(components=[Counting()])
+"""
+
+
+def test_what_was_said_is_erased_up_to_a_moment_and_with_the_program_if_it_knows_something(
+    path: Path, tmp_path: Path
+) -> None:
+    team = tmp_path / "team.py"
+    team.write_text(TEAM)
+    assert call("resume", team, "--store", path).exit_code == 0
+    done = call("erase", path, "--before", "2001-01-01T00:00:00")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr.startswith("erased 0 payloads, 0 bytes; 0 older ones are still needed")
+    without = call("erase", path, "--before", "1000")
+    assert (without.exit_code, "Erase with the program that has it" in without.stderr) == (2, True)
+    found = json.loads(call("erase", path, team, "--before", "1000", "--json").stdout)
+    assert (found["payloads"], found["kept"]) == (2, [])
+    assert call("show", path, "--all").stdout.count("(erased)") == 2
+    listed = json.loads(call("show", path, "--all", "--json").stdout)
+    assert [a["payload"] for a in listed] == [None, None]
+    assert call("why", path, f"B@{listed[1]['id']}").exit_code == call("verify", path).exit_code == 0
+    odd = call("erase", path, "--before", "yesterday")
+    assert (odd.exit_code, odd.stderr) == (
+        2, "DefinitionError: --before yesterday: give a position, or a time like 2026-11-20T12:00:00.\n",
+    )  # fmt: skip

@@ -29,8 +29,8 @@ from stigmergy.blackboard.core.observers import Observers
 from stigmergy.blackboard.definitions import AgentSpec, Limits, Retry, Slot, Subscription
 from stigmergy.blackboard.errors import KeyReused, NotFound
 from stigmergy.blackboard.events import ErrorInfo, Event, Published
+from stigmergy.blackboard.payloads.envelope import envelope
 from stigmergy.blackboard.payloads.table import TypeTable
-from stigmergy.blackboard.reading.artifacts import envelope
 from stigmergy.blackboard.shell.past import RecentPast
 from stigmergy.blackboard.stores.base import Row
 from stigmergy.blackboard.stores.memory import MemoryStore

@@ -23,7 +23,7 @@ from stigmergy.blackboard.errors import (
     UseContext,
 )
 from stigmergy.blackboard.events import Event, Priority, Visibility
-from stigmergy.blackboard.reading.artifacts import envelope
+from stigmergy.blackboard.payloads.envelope import envelope
 from stigmergy.blackboard.reading.report import Report, report_of
 from stigmergy.blackboard.reading.view import ref_in
 from stigmergy.blackboard.shell.goal import Goal

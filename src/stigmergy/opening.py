@@ -38,9 +38,9 @@ from stigmergy.blackboard.errors import (
 from stigmergy.blackboard.events import Published
 from stigmergy.blackboard.exhaustion import LimitReached
 from stigmergy.blackboard.log import say
+from stigmergy.blackboard.payloads.envelope import opened
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.payloads.types import check_text
-from stigmergy.blackboard.reading.artifacts import envelope
 from stigmergy.blackboard.reading.view import Source, View
 from stigmergy.blackboard.shell.attempts import WINDOW
 from stigmergy.blackboard.shell.owner import Owner, told
@@ -219,7 +219,10 @@ class OpenBoard(Roster, View):
         self._table.update(self.types)
         specs = with_reserve([agent.spec for agent in self.agents], self.components)
         if self._owner is None or self._refold:
-            folded = fold(reader, Observers(self.components), self._envelope)
+            folded = fold(reader, Observers(self.components), self._envelope, anew=True)
+            for name, position in folded.began.items():
+                say(logging.WARNING, "a component knows nothing of what was erased before it came",
+                    board=self._store.name, who=name, erased_at=position)  # fmt: skip
         else:
             folded = self._owner.folded
         if isinstance(self._clock, SystemClock):
@@ -256,7 +259,7 @@ class OpenBoard(Roster, View):
         return self._roster_changes
 
     def _envelope(self, event: Published) -> Artifact[Any]:
-        return envelope(event, self._table.decode(event.type, event.version, event.payload))
+        return opened(self._table, event)
 
     def _source(self) -> Source:
         if self._reader is None:

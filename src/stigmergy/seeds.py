@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.errors import InvalidPayload, SeedError, UnknownType
 from stigmergy.blackboard.events import Priority, Visibility
+from stigmergy.blackboard.payloads.envelope import check_there
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.reading.view import View
 
@@ -381,6 +382,7 @@ def _inputs(view: View, e: ev.Published) -> list[int] | None:
 
 
 def _written(e: ev.Published, start: float, inputs: list[int] | None) -> str:
+    check_there(e)
     fields: dict[str, object] = {"type": e.type, "payload": None, "at": round(e.at - start, 6), "id": e.seq}
     if e.version != 1:
         fields["version"] = e.version

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, cast
 
 from pydantic import BaseModel, JsonValue
@@ -16,9 +17,10 @@ from stigmergy.blackboard.core.redriving import Edited, Edits, Fields, with_fiel
 from stigmergy.blackboard.core.where import did_you_mean
 from stigmergy.blackboard.errors import InvalidPayload, KeyReused, NotAChoice, NotFound, UnknownField
 from stigmergy.blackboard.events import Activated, Event, Published
+from stigmergy.blackboard.payloads.envelope import envelope
 from stigmergy.blackboard.payloads.types import check_text, type_of
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
-from stigmergy.blackboard.reading.artifacts import envelope
+from stigmergy.blackboard.reading.erasable import Erasure, erasable
 from stigmergy.blackboard.shell.owner import Owner
 from stigmergy.blackboard.text import short
 from stigmergy.opening import OpenBoard
@@ -273,6 +275,41 @@ class TendedBoard(OpenBoard):
             await self._recorded(owner, *[owner.decider.discard(id, reason, now) for id in found])
 
         await self._during(verb)
+
+    async def erase(self, *, before: int | datetime) -> Erasure:
+        """Remove for good what was said before a moment: the payloads of artifacts, and what effects replied.
+
+        That they were there stays: ids, types, who published what from what, times, costs, errors and digests. So do
+        payloads that are still needed: of what waits, of what is open, of what failed and may be tried again, with
+        their effects, and questions with their answers. Components keep what they know, which is put on record; one
+        that comes later is not shown what was erased, nor is an agent offered it. It cannot be replayed, either.
+
+        Args:
+            before: a position, which is not erased itself, or a time; one without a time zone is local time.
+
+        Returns:
+            how much is gone.
+
+        Raises:
+            BadComponent: one that takes part is not here, or its state is no data: what it knows would be lost.
+            NotFound: that is no moment of a board.
+        """
+
+        async def verb(owner: Owner) -> Erasure:
+            end = self._erased_up_to(before)
+            found = erasable(owner.reader, owner.decider.state, end)
+            if found.payloads:
+                await self._recorded(owner, owner.decider.erase(end, found.keep, self._clock.now()))
+                owner.past.erase(end, frozenset(found.keep))
+                await self._store.erase(end, found.keep)
+            return found
+
+        return cast("Erasure", await self._during(verb))
+
+    def _erased_up_to(self, before: int | datetime) -> int:
+        if type(before) is int:
+            return min(before, self.last + 1)
+        return self.at(before).last + 1
 
 
 def _check_reason(reason: str) -> None:

@@ -11,20 +11,13 @@ from stigmergy.blackboard.core.visibility import visible
 from stigmergy.blackboard.core.where import matches, parse_where
 from stigmergy.blackboard.definitions import AgentSpec
 from stigmergy.blackboard.events import Activated, Published, Released
+from stigmergy.blackboard.payloads.envelope import envelope
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.shell.job import Job
 from stigmergy.blackboard.stores.rows import decode
 
 M = TypeVar("M", bound=BaseModel)
-
-
-def envelope(event: Published, payload: BaseModel) -> Artifact[Any]:
-    """The artifact that this event published."""
-    return Artifact(
-        event.seq, payload, event.type, event.version, event.producer, event.cause, event.root or event.seq,
-        event.run, tuple(event.tags), event.priority, event.visibility, event.at, event.key, event.depth, event.phase,
-    )  # fmt: skip
 
 
 class Request:
@@ -62,6 +55,8 @@ class Request:
             return None
         if event.held_by and event.held_by != self._job.agent.name and not self._released(event.seq):
             return None
+        if not event.payload:
+            return None  # it was erased
         return envelope(event, self._types.decode(event.type, event.version, event.payload))
 
     def _released(self, artifact: int) -> bool:

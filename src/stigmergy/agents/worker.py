@@ -13,7 +13,7 @@ from stigmergy.agents.apart import Call, Processes
 from stigmergy.agents.call import brings
 from stigmergy.agents.context import Context
 from stigmergy.agents.outputs import check_fan_out, declared
-from stigmergy.agents.request import Request, envelope
+from stigmergy.agents.request import Request
 from stigmergy.agents.threaded import ThreadContext
 from stigmergy.agents.threads import Inside, enter_body, in_thread
 from stigmergy.blackboard.artifact import Artifact
@@ -24,6 +24,7 @@ from stigmergy.blackboard.core.visibility import visible
 from stigmergy.blackboard.core.where import matches
 from stigmergy.blackboard.definitions import AgentSpec, Output, Subscription
 from stigmergy.blackboard.errors import BadSignature, NoBody, UndeclaredOutput
+from stigmergy.blackboard.payloads.envelope import opened
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.shell.job import Job
 
@@ -145,7 +146,7 @@ class BodyWorker:
 
     def _input(self, job: Job, id: int) -> Artifact[Any]:
         event = job.desk.published(id)
-        return envelope(event, self._types.decode(event.type, event.version, event.payload))
+        return opened(self._types, event)
 
     async def _brief(self, provider: ContextProvider, request: Request, job: Job) -> Briefing:
         """Ask the provider; whatever it gives, the agent gets only what it may see."""

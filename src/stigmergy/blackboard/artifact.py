@@ -8,8 +8,9 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from typing_extensions import TypeVar as DefaultTypeVar
 
+from stigmergy.blackboard.errors import PayloadErased
 from stigmergy.blackboard.events import Priority, Visibility
-from stigmergy.blackboard.opaque import Opaque
+from stigmergy.blackboard.opaque import Gone, Opaque
 from stigmergy.blackboard.payloads.types import type_of
 
 U = TypeVar("U", bound=BaseModel)
@@ -65,12 +66,18 @@ class Artifact(Generic[T_co]):
         kind = type_of(model)
         if kind.name != self.type_name:
             return None
+        if isinstance(payload, Gone):
+            raise PayloadErased(
+                f"the payload of {self.ref} was erased. What is left of it is told by why({self.ref!r})."
+            )
         if isinstance(payload, Opaque):
             return cast("U", kind.decode_version(self.version, to_json(payload.root)))
         held = type_of(type(payload))
         return cast("U", kind.decode_version(held.version, held.encode(payload)[1]))
 
     def __repr__(self) -> str:
+        if isinstance(self.payload, Gone):
+            return f"{self.ref}(erased) by {self.producer}"
         fields = ", ".join(f"{k}={_short(v)}" for k, v in list(self.payload)[:4]) if self.payload is not None else ""
         return f"{self.ref}({fields}) by {self.producer}"
 

@@ -13,7 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from stigmergy.blackboard.errors import DefinitionError
-from stigmergy.blackboard.events import Visibility, storable
+from stigmergy.blackboard.events import Visibility
+from stigmergy.blackboard.redaction import storable
 
 Predicate = Callable[[Any], bool]
 """An opaque test on a typed payload; it must not change it."""

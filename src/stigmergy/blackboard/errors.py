@@ -20,7 +20,7 @@ StigmergyError
 │   ├── BadKey, BadRequest, ContextTooLong, ModelMissing, UnknownPrice                not worth one
 │   ├── ScriptEnded, NotRecorded, BadCassette
 ├── QueryError             a read found something else than it asked for
-│   ├── NotFound, NotExactlyOne, BadFileName, NotAChoice
+│   ├── NotFound, NotExactlyOne, BadFileName, NotAChoice, PayloadErased
 ├── NetworkRefused         a test tried to reach something outside (stigmergy.testing)
 └── RunFailed              `report.raise_for_failures()`: chains the first failure, `Recorded` as the log has it
 """
@@ -241,6 +241,10 @@ class QueryError(StigmergyError):
 
 class NotFound(QueryError):
     """There is no such thing on the board."""
+
+
+class PayloadErased(QueryError):
+    """What an artifact said was erased; that there was one, and what came of it, is still on the log."""
 
 
 class NotExactlyOne(QueryError):

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field
 
-from stigmergy.blackboard.redaction import redacted
+from stigmergy.blackboard.redaction import redacted, storable
 
 Priority = Literal["low", "medium", "high", "critical"]
 Outcome = Literal["dead_letter", "cancelled", "skipped", "blocker_failed"]
@@ -50,15 +50,7 @@ class Event:
     cause: Column = 0
     tx: Column = 0
 
-    payload_of: ClassVar[bool] = False
     __pydantic_config__: ClassVar[ConfigDict] = _NOTHING_ELSE
-
-
-def storable(text: str) -> str:
-    """What users' code says, without secrets, and without half surrogate pairs, which some file names have: they cannot
-    be stored."""
-    text = redacted(text)
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 _MESSAGE = 4_000
@@ -150,7 +142,7 @@ class Published(Event):
     Attributes:
         type: stable type name; `version` and `schema` (a digest of the JSON schema) say which shape.
         producer: agent or component name; "outside" for publishes from outside.
-        inputs_root: the oldest root this descends from; its own `seq` if it has none.
+        root: the oldest root this descends from; its own `seq` if it has none.
         depth: activations between it and an outside publish.
         ancestors: type name -> nearest ancestor of that type, for `by=ancestor(T)`.
         work, blocking: the user's own work ids.
@@ -185,8 +177,6 @@ class Published(Event):
     digest: str = ""
     payload: RawJson = b""
     replaces: int = 0
-
-    payload_of: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
@@ -317,8 +307,6 @@ class Called(Event):
     payload: RawJson = b""
     unpriced: bool = False
 
-    payload_of: ClassVar[bool] = True
-
 
 @dataclass(slots=True)
 class Completed(Event):
@@ -396,6 +384,19 @@ class Redriven(Event):
 
 
 @dataclass(slots=True)
+class Erased(Event):
+    """Payloads of artifacts and replies at positions below `before` are gone for good, but for those that `keep` lists.
+
+    `states` closes the books: component -> what it was made as, and its state as JSON. Who cannot be shown a payload
+    goes on from there.
+    """
+
+    before: int = 0
+    keep: list[int] = field(default_factory=list)
+    states: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Rang(Event):
     """A deadline passed: a delay, a batch, a retry, or a component's alarm (`component`)."""
 
@@ -449,9 +450,7 @@ KINDS: dict[str, type[Event]] = {
     cls.__name__: cls
     for cls in (
         Opened, Enrolled, Published, Matched, Expired, Held, Released, Withdrawn, Activated, Claimed, Calling, Called,
-        Completed, Failed, Ended, Recalled, Redriven, Rang, Faulted, Idled, Closed, Resumed,
+        Completed, Failed, Ended, Recalled, Redriven, Erased, Rang, Faulted, Idled, Closed, Resumed,
     )
 }  # fmt: skip
 """Event kind -> class; a kind that is not here was written by a newer version."""
-
-Json = JsonValue

@@ -44,3 +44,10 @@ def redacted(text: str) -> str:
 def _hidden(found: "re.Match[str]") -> str:
     before = next((g for g in (found["named"], found["bearer"], found["place"]) if g is not None), "")
     return f"{before}{HIDDEN}"
+
+
+def storable(text: str) -> str:
+    """What users' code says, without secrets, and without half surrogate pairs, which some file names have: they cannot
+    be stored."""
+    text = redacted(text)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -1,18 +1,25 @@
-"""Commands for people who look after a board's file: prove it, save it, copy it, make it smaller."""
+"""Commands for people who look after a board's file: prove it, save it, copy it, empty it, make it smaller."""
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from stigmergy.blackboard.errors import StoreError
+from stigmergy.blackboard.reading.erasable import Erasure
 from stigmergy.blackboard.stores.copies import backup as backed_up
 from stigmergy.blackboard.stores.copies import vacuum as vacuumed
 from stigmergy.blackboard.stores.verify import recover
 from stigmergy.blackboard.stores.verify import verify as verified
 from stigmergy.blackboard.text import number
+from stigmergy.board import Blackboard
 from stigmergy.cli.errors import errors, told
-from stigmergy.cli.options import Board, Json
+from stigmergy.cli.loading import load
+from stigmergy.cli.looking import moment
+from stigmergy.cli.options import Board, Json, SetList
+from stigmergy.loop import in_a_loop
 
 
 def verify(
@@ -50,4 +57,34 @@ def vacuum(store: Board, as_json: Json = False) -> None:
         told(said, as_json=as_json, store=str(store), before=done.before, after=done.after)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"verify": verify, "backup": backup, "vacuum": vacuum}
+def erase(
+    store: Board,
+    before: Annotated[str, typer.Option("--before", help="A position or an ISO time.")],
+    target: Annotated[
+        str | None, typer.Argument(metavar="[FILE[:NAME]]", help="The program that runs the board.")
+    ] = None,
+    settings: SetList = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Remove what was said before a moment. Lineage, times, costs and whatever is still needed stay."""
+    with errors():
+        until = moment(before, "--before")
+        if not store.exists():
+            raise StoreError(f"{store} does not exist. Name a board file.")
+        board = Blackboard(store, roster=load(target, settings) if target is not None else None)
+        gone = in_a_loop(lambda: _erased(board, until))
+        said = (
+            f"erased {number(gone.payloads, 'payload')}, {gone.bytes:,} bytes; {number(len(gone.keep), 'older one')} "
+        )
+        said += (
+            f"{'is' if len(gone.keep) == 1 else 'are'} still needed; give the room back with: stigmergy vacuum {store}"
+        )
+        told(said, as_json=as_json, payloads=gone.payloads, bytes=gone.bytes, kept=list(gone.keep))
+
+
+async def _erased(board: Blackboard, before: int | datetime) -> Erasure:
+    async with board:
+        return await board.erase(before=before)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"verify": verify, "backup": backup, "erase": erase, "vacuum": vacuum}

@@ -15,6 +15,7 @@ from stigmergy.blackboard.core.tree import Growth
 from stigmergy.blackboard.core.where import did_you_mean
 from stigmergy.blackboard.errors import DefinitionError, NotFound, UnknownField
 from stigmergy.blackboard.events import KINDS, Event
+from stigmergy.blackboard.opaque import Gone
 from stigmergy.blackboard.reading.artifacts import Artifacts
 from stigmergy.blackboard.reading.view import Fixed, View
 from stigmergy.blackboard.text import short, table, title
@@ -39,7 +40,8 @@ def artifact_lines(artifacts: Artifacts[BaseModel], *, as_json: bool) -> Iterato
         return
     rows = []
     for a in artifacts:
-        rows.append((a.ref, short(title(a.payload.model_dump_json(), 60), 64), _whence(a), _time(a.at)))
+        said = "(erased)" if isinstance(a.payload, Gone) else short(title(a.payload.model_dump_json(), 60), 64)
+        rows.append((a.ref, said, _whence(a), _time(a.at)))
     yield from table(rows, indent="")
     more = artifacts.total - len(artifacts)
     if more:
@@ -161,14 +163,21 @@ def past(view: View, at: str | None) -> View:
     Raises:
         DefinitionError: it is neither.
     """
-    if at is None:
-        return view
-    if at.isdecimal():
-        return view.at(int(at))
+    return view if at is None else view.at(moment(at, "--at"))
+
+
+def moment(text: str, option: str) -> int | datetime:
+    """A position, or a time in ISO 8601.
+
+    Raises:
+        DefinitionError: it is neither.
+    """
+    if text.isdecimal():
+        return int(text)
     try:
-        return view.at(datetime.fromisoformat(at))
+        return datetime.fromisoformat(text)
     except ValueError as error:
-        raise DefinitionError(f"--at {at}: give a position, or a time like 2026-11-20T12:00:00.") from error
+        raise DefinitionError(f"{option} {text}: give a position, or a time like 2026-11-20T12:00:00.") from error
 
 
 def _whence(a: Artifact[BaseModel]) -> str:

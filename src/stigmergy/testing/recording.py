@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from stigmergy.agents.agent import Agent
-from stigmergy.agents.request import Request, envelope
+from stigmergy.agents.request import Request
 from stigmergy.agents.roster import Roster
 from stigmergy.agents.worker import BodyWorker
 from stigmergy.blackboard import events as ev
@@ -15,6 +15,7 @@ from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing
 from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.events import Event, Published
+from stigmergy.blackboard.payloads.envelope import opened
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
@@ -79,17 +80,17 @@ def recording(view: View, id: int | str, types: TypeTable) -> Recording:
     published = [e for e in followed if isinstance(e, Published) and not e.system]
     questions = [e for e in published if e.type == type_of(HumanQuestion).name]
 
-    def opened(events: Sequence[Published]) -> tuple[Artifact[Any], ...]:
-        return tuple(envelope(e, types.decode(e.type, e.version, e.payload)) for e in events)
+    def artifacts(events: Sequence[Published]) -> tuple[Artifact[Any], ...]:
+        return tuple(opened(types, e) for e in events)
 
     chain = list(_chain(reader, activation))
     inputs = [e for e in (_event(reader, i) for i in activation.inputs) if isinstance(e, Published)]
     return Recording(
         activation, claim, end, chain[-1] if len(chain) > 1 else 0,
         alone=len(chain) == 1 and next(e for e in followed if isinstance(e, ev.Claimed)).seq == claim.seq,
-        feedback=feedback, inputs=opened(inputs),
-        outputs=opened([e for e in published if e.tx == end.tx]),
-        inside=opened([e for e in published if e.tx < end.tx and e not in questions]),
+        feedback=feedback, inputs=artifacts(inputs),
+        outputs=artifacts([e for e in published if e.tx == end.tx]),
+        inside=artifacts([e for e in published if e.tx < end.tx and e not in questions]),
         failures=tuple(
             e for id in reversed(chain) for e in map(decode, reader.following(id))
             if isinstance(e, ev.Failed) and e.seq < claim.seq

@@ -254,6 +254,30 @@ async def the_newest_fitting_snapshot_is_found(make: StoreMaker) -> None:
         assert reader.snapshot() == again
 
 
+async def what_is_erased_is_gone_and_nothing_else(make: StoreMaker) -> None:
+    kept = "a" * 4_000
+    rows = [
+        published(1)._replace(payload='"gone"'),
+        row(2, "Activated")._replace(cause=1),
+        published(3, key="k")._replace(payload=f'"{kept}"'),
+        row(4, "Called", cause=2)._replace(payload='"replied"'),
+        published(5)._replace(payload=f'"é{kept}"'),
+        published(6)._replace(payload='"later"'),
+    ]
+    async with opened(make) as store:
+        await store.append(rows)
+        await store.save_snapshot(Snapshot(6, "code", b"gone"))
+        await store.erase(6, [3])
+        assert store.reader().snapshot() is None
+        await store.append([published(7)])
+        await store.erase(6, [3])  # again: nothing is left to do
+        wanted = [r._replace(payload="") if r.seq in (1, 4, 5) else r for r in rows]
+        reader = store.reader()
+        assert [*reader.events(until=6)] == wanted
+        assert reader.by_key("main", "k") == rows[2]
+        assert [r.seq for r in reader.artifacts("Order")] == [1, 3, 5, 6, 7]
+
+
 async def reading_may_go_on_while_rows_are_appended(make: StoreMaker) -> None:
     async with opened(make) as store:
         await store.append([published(i) for i in range(1, 1_201)])
@@ -317,6 +341,7 @@ CHECKS: list[Check] = [
     a_key_and_a_work_id_belong_to_a_run,
     what_follows_from_a_position_is_found,
     the_newest_fitting_snapshot_is_found,
+    what_is_erased_is_gone_and_nothing_else,
     reading_may_go_on_while_rows_are_appended,
     other_threads_see_whole_appends,
     an_immediate_store_keeps_rows_at_once,

@@ -6,7 +6,7 @@ from typing import Any, TypeVar, cast, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from stigmergy.blackboard import component as cp
-from stigmergy.blackboard.events import storable
+from stigmergy.blackboard.redaction import storable
 
 Answer = TypeVar("Answer", bound=cp.Reaction | cp.Admission | cp.Verdict)
 

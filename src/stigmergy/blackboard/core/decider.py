@@ -18,10 +18,11 @@ from stigmergy.blackboard.core.matching import Candidate, Place
 from stigmergy.blackboard.core.running import Running
 from stigmergy.blackboard.core.timers import Timer
 from stigmergy.blackboard.definitions import ONCE
-from stigmergy.blackboard.errors import NotFound, StigmergyError, UndeclaredOutput
-from stigmergy.blackboard.events import ErrorInfo, Event, Reason, storable
+from stigmergy.blackboard.errors import BadComponent, NotFound, StigmergyError, UndeclaredOutput
+from stigmergy.blackboard.events import ErrorInfo, Event, Reason
 from stigmergy.blackboard.exhaustion import LimitReached
 from stigmergy.blackboard.payloads.types import check_text
+from stigmergy.blackboard.redaction import storable
 
 DEFAULT_RUN = "main"
 PAUSED: Reason = "waiting"
@@ -197,7 +198,7 @@ class Decider(Running):
                 subscription = self.index.subscriptions[id]
                 after = state.seen.get(id, 0 if subscription.since == "start" else None)
                 if id not in state.enrolled and after is not None:
-                    missed[id] = after
+                    missed[id] = max(after, state.erased - 1)
                 if state.shapes.get(id, shape) != shape:
                     anew[id] = [self.past.artifact(artifact) for artifact in sorted(state.waiting.get(id, ()))]
         types = {slot.type_name for id in missed for slot in self.index.subscriptions[id].slots}
@@ -359,6 +360,23 @@ class Decider(Running):
             self._fail(self.state.activations[id], "interrupted", ErrorInfo("Interrupted", "the board was closed"),
                        0.0, ONCE, "")  # fmt: skip
         self._emit(ev.Closed(by="owner", reason="idle"))
+        return self._finish()
+
+    def erase(self, before: int, keep: Sequence[int], now: float) -> list[Event]:
+        """Put on record that payloads are gone, and what the components know by now, since they cannot be shown again.
+
+        Raises:
+            BadComponent: the state of a component is no data, or it is not here.
+        """
+        books = self.observers.books()
+        for name, member in self.state.roster.items():
+            if member.role == "component" and name not in books:
+                raise BadComponent(
+                    f"component {name!r} takes part in this board and is not here, so that what it knows would be lost "
+                    "with what is erased. Erase with the program that has it."
+                )
+        self._begin(now)
+        self._emit(ev.Erased(before=before, keep=list(keep), states=books))
         return self._finish()
 
     # -- reactions ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from stigmergy.blackboard.core.decision import request_of
 from stigmergy.blackboard.core.ledger import Ledger
 from stigmergy.blackboard.core.observers import Observers
 from stigmergy.blackboard.core.state import State
-from stigmergy.blackboard.events import Event, Faulted, Published
+from stigmergy.blackboard.events import Erased, Event, Faulted, Published
 from stigmergy.blackboard.stores.base import Reader, Snapshot
 from stigmergy.blackboard.stores.rows import decode
 
@@ -39,7 +39,10 @@ class Folded:
     state: State
     observers: Observers
     books: Ledger
+    anew: bool = False
     unbooked: list[Event] = field(default_factory=list)
+    began: dict[str, int] = field(default_factory=dict)
+    """Components that know nothing of what was before a position: it was erased before they came."""
 
     @property
     def ledger(self) -> Ledger:
@@ -65,6 +68,8 @@ class Folded:
             a = prior or state.activations.get(event.seq)
             if isinstance(event, Faulted):
                 observers.recall(event)
+            elif isinstance(event, Erased):
+                self.began |= dict.fromkeys(observers.go_on(event, anew=self.anew), event.seq)
             _, _, faults = observers.step(event, artifact, request_of(a) if a else None)
             observers.unrecorded.update(faults)
             observers.changed.clear()
@@ -76,26 +81,33 @@ class Folded:
 
 
 def fold(
-    reader: Reader, observers: Observers, open_artifact: Callable[[Published], Artifact[Any]], until: int | None = None
-) -> Folded:
+    reader: Reader, observers: Observers, open_artifact: Callable[[Published], Artifact[Any]], until: int | None = None,
+    *, anew: bool = False,
+) -> Folded:  # fmt: skip
     """Fold a log, from the newest usable snapshot on.
 
     Args:
         open_artifact: makes the typed envelope of a `Published`, for the components that ask for it.
         until: the last position to fold; None = all.
+        anew: a component that came after something was erased begins there, and knows nothing of what was before.
+
+    Raises:
+        PayloadErased: a component asks for what was erased, and no state of it is on record.
     """
-    folded = Folded(State(), observers, Ledger())
+    folded = Folded(State(), observers, Ledger(), anew)
     snapshot = reader.snapshot(until)
     if snapshot is not None and snapshot.code == CODE:
         with suppress(ValueError):  # damaged, or written by another version: it is only a cache
             saved = _SAVED.validate_json(snapshot.state)
             state, ledger = State.load(saved.state.encode()), Ledger.load(saved.ledger.encode())
             if observers.load(saved.components, state.faulted):
-                folded = Folded(state, observers, ledger)
+                folded = Folded(state, observers, ledger, anew)
     for row in reader.events(folded.state.seq, until):
         event = decode(row)
         if isinstance(event, Published):
             folded.apply(event, lambda e=event: open_artifact(e))  # type: ignore[misc]
         else:
             folded.apply(event)
+    for error in observers.blind.values():
+        raise error
     return folded

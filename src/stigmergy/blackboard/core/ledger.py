@@ -289,6 +289,9 @@ class Ledger:
     def _expired(self, e: ev.Expired) -> None:
         self.expired.add(e.seq, Dropped(e.subscription, e.artifacts, e.key, e.reason))
 
+    def _erased(self, e: ev.Erased) -> None:
+        self.growth.erased(e)
+
     # -- activations ----------------------------------------------------------------------------------------------
 
     def _activated(self, e: ev.Activated) -> None:
@@ -427,7 +430,7 @@ _FOLDS: dict[type[Event], Callable[[Ledger, Any], None]] = {
     ev.Released: Ledger._released, ev.Withdrawn: Ledger._withdrawn, ev.Expired: Ledger._expired,
     ev.Redriven: Ledger._redriven, ev.Recalled: Ledger._recalled, ev.Opened: Ledger._opened,
     ev.Enrolled: Ledger._enrolled, ev.Faulted: Ledger._faulted, ev.Idled: Ledger._idled, ev.Closed: Ledger._closed,
-    ev.Held: Ledger._held_back,
+    ev.Held: Ledger._held_back, ev.Erased: Ledger._erased,
 }  # fmt: skip
 _QUESTION = type_of(HumanQuestion).name
 _ABOUT_QUESTIONS = frozenset((_QUESTION, type_of(HumanAnswer).name))

@@ -10,11 +10,13 @@ from pydantic_core import PydanticSerializationError
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.component import ActivationRequest, Component, Seen
 from stigmergy.blackboard.core.fingerprints import made_as, version_of
-from stigmergy.blackboard.errors import BadComponent
-from stigmergy.blackboard.events import ErrorInfo, Event, Faulted, Published
+from stigmergy.blackboard.errors import BadComponent, PayloadErased
+from stigmergy.blackboard.events import Erased, ErrorInfo, Event, Faulted, Published
 from stigmergy.blackboard.payloads.types import type_of
 
 AnyComponent = Component[Any]
+_UNREADABLE: Any = object()
+"""In place of a state."""
 
 
 def overrides(component: AnyComponent, method: str) -> bool:
@@ -48,6 +50,8 @@ class Observers:
         self.unrecorded: dict[str, ErrorInfo] = {}
         """Who raised when a log was folded, with no `Faulted` on it: a component that is new, or has changed."""
         self.changed: set[str] = set()
+        self.blind: dict[str, PayloadErased] = {}
+        """Who asks for a payload that is gone, and so can follow the log no further; see `go_on`."""
         self._by_kind: dict[type[Event], list[AnyComponent]] = {}
         self._by_type: dict[str, list[AnyComponent]] = {}
         self._all: list[AnyComponent] = []
@@ -99,13 +103,18 @@ class Observers:
         observing = self.observing(event)
         if not observing:
             return None, (), []
-        seen = Seen(event, artifact() if artifact is not None else None, activation)
+        try:
+            seen = Seen(event, artifact() if artifact is not None else None, activation)
+        except PayloadErased as error:
+            for c in observing:
+                self.blind.setdefault(c.name, error)
+            return None, (), []
         producer = event.producer if isinstance(event, Published) else ""
         faults: list[tuple[str, ErrorInfo]] = []
         may_react: list[AnyComponent] = []
         for c in observing:
             name = c.name
-            if name in self.faulted:
+            if name in self.faulted or name in self.blind:
                 continue
             before = self.states[name]
             try:
@@ -132,6 +141,43 @@ class Observers:
             self.fault(fault.component)
             self.unrecorded.pop(fault.component, None)
 
+    def books(self) -> dict[str, tuple[str, str]]:
+        """The states as `dump` gives them, all of them: they are to stand for what is erased.
+
+        Raises:
+            BadComponent: one is no data.
+        """
+        dumped = self.dump()
+        for name in self.components:
+            if name not in dumped:
+                raise BadComponent(
+                    f"the state of component {name!r} cannot be written as JSON, so that it would be lost with what is "
+                    "erased. Declare what it is: class Mine(Component[State]), with a State that pydantic knows."
+                )
+        return dumped
+
+    def go_on(self, books: Erased, *, anew: bool) -> list[str]:
+        """Those that could not be shown a payload go on from the state that was put on record when it was erased.
+
+        How they are made may have changed since: what is there is what they had.
+
+        Args:
+            anew: who is not on record begins with nothing; else it stays behind.
+
+        Returns:
+            those that began with nothing.
+        """
+        began = []
+        for name in list(self.blind):
+            state = self._state(name, books.states.get(name, ("", ""))[1])
+            if state is _UNREADABLE and anew:
+                state = self.components[name].start()
+                began.append(name)
+            if state is not _UNREADABLE:
+                self.states[name] = state
+                del self.blind[name]
+        return began
+
     def dump(self) -> dict[str, tuple[str, str]]:
         """The states as JSON texts, with what the component that wrote each was made as, if they are data."""
         dumped: dict[str, tuple[str, str]] = {}
@@ -144,14 +190,19 @@ class Observers:
     def load(self, states: dict[str, tuple[str, str]], faulted: Iterable[str]) -> bool:
         """Take states that `dump` wrote; False if one is missing or was made otherwise (then the log is folded)."""
         loaded: dict[str, Any] = {}
-        for name, c in self.components.items():
+        for name in self.components:
             version, text = states.get(name, ("", ""))
             if version != self._made[name]:
                 return False
-            try:
-                loaded[name] = TypeAdapter(state_type(c)).validate_json(text)
-            except ValidationError:
+            loaded[name] = self._state(name, text)
+            if loaded[name] is _UNREADABLE:
                 return False
         self.states = loaded
         self.faulted = set(faulted) & set(self.components)
         return True
+
+    def _state(self, name: str, text: str) -> Any:
+        try:
+            return TypeAdapter(state_type(self.components[name])).validate_json(text)
+        except ValidationError:
+            return _UNREADABLE

@@ -158,3 +158,4 @@ class Dump:
     absent: list[str]
     maybe_done: list[int]
     fresh: list[int]
+    erased: int

@@ -11,7 +11,7 @@ from stigmergy.blackboard.component import Publish
 from stigmergy.blackboard.core.decision import PERSON
 from stigmergy.blackboard.core.offers import Offers
 from stigmergy.blackboard.core.visibility import inherited, of_inputs, visible
-from stigmergy.blackboard.errors import NotFound
+from stigmergy.blackboard.errors import NotFound, PayloadErased
 from stigmergy.blackboard.events import Event, Visibility
 
 Fields = Mapping[str, JsonValue]
@@ -80,6 +80,9 @@ class Redriving(Offers):
             raise NotFound(
                 f"{name} was tried again already, or discarded. Look at what became of it with `why {name}`."
             )
+        for p in self.inputs_of(old):
+            if not p.payload:
+                raise PayloadErased(f"{old.agent}@{id} cannot be tried again: its input {p.type}@{p.seq} was erased.")
         return old, ended
 
     def inputs_of(self, old: ev.Activated) -> list[ev.Published]:

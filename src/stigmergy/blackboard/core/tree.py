@@ -96,6 +96,13 @@ class Growth:
         if source is not None and len(self.sources) < 2 * self.limit:
             self.sources[e.seq] = source
 
+    def erased(self, e: ev.Erased) -> None:
+        """What is erased has no title any more."""
+        kept = frozenset(e.keep)
+        for twig in self.twigs.values():
+            if twig.id < e.before and twig.id not in kept:
+                twig.title = ""
+
     def branches(self, limit: int) -> "Tree":
         """The first branches, depth first; what components published is among them only if somebody took it.
 

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Generic, TypeVar, overload
+from typing import Generic, TypeVar, cast, overload
 
 from pydantic import BaseModel
 
 from stigmergy.blackboard.artifact import Artifact, T_co
 from stigmergy.blackboard.events import Published, Released
+from stigmergy.blackboard.opaque import Gone
+from stigmergy.blackboard.payloads.envelope import envelope
 from stigmergy.blackboard.stores.base import Reader, Row
 from stigmergy.blackboard.stores.rows import decode
 from stigmergy.blackboard.text import html_table, short
@@ -31,14 +33,6 @@ ENVELOPE = (
     "phase",
     "version",
 )
-
-
-def envelope(event: Published, payload: M) -> Artifact[M]:
-    """The artifact that an event put on the board, with its payload as read."""
-    return Artifact(
-        event.seq, payload, event.type, event.version, event.producer, event.cause, event.root or event.seq, event.run,
-        tuple(event.tags), event.priority, event.visibility, event.at, event.key, event.depth, event.phase,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +67,8 @@ class Query(Generic[T_co]):
             event = decode(row)
             if not isinstance(event, Published) or not self._wanted(event):
                 continue
-            payload = self.read(event)
-            if self.passes is None or self.passes(payload):
+            payload = self.read(event) if event.payload else cast("T_co", Gone(None))
+            if self.passes is None or (event.payload and self.passes(payload)):
                 yield envelope(event, payload)
 
     def positions(self) -> Iterator[int]:
@@ -219,6 +213,8 @@ def _record(artifact: Artifact[BaseModel], columns: Sequence[str]) -> dict[str, 
 
 
 def _fields(payload: BaseModel) -> list[tuple[str, object]]:
+    if isinstance(payload, Gone):
+        return []
     found = list(payload)
     if len(found) == 1 and found[0][0] == "root" and isinstance(found[0][1], dict):
         return list(found[0][1].items())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
@@ -18,10 +19,11 @@ from stigmergy.blackboard.core.where import Filter, matches, parse_where
 from stigmergy.blackboard.definitions import AgentSpec, Limits, Subscription
 from stigmergy.blackboard.errors import BadComponent, BadFilter, BadType, NotExactlyOne, NotFound, StoreError
 from stigmergy.blackboard.events import Event, Published
-from stigmergy.blackboard.opaque import Opaque
+from stigmergy.blackboard.opaque import Gone, Opaque
+from stigmergy.blackboard.payloads.envelope import envelope, opened
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.payloads.types import plain, type_of
-from stigmergy.blackboard.reading.artifacts import Artifacts, Query, envelope
+from stigmergy.blackboard.reading.artifacts import Artifacts, Query
 from stigmergy.blackboard.reading.dead_letters import DeadLetter, dead_letters
 from stigmergy.blackboard.reading.picture import Picture, picture_of
 from stigmergy.blackboard.reading.proof import Proof, why
@@ -170,7 +172,7 @@ class View:
             raise NotFound(f"there is no artifact {id}: {what}.")
         if name and name != event.type:
             raise NotFound(f"there is no artifact {id}: {position} is {event.type}@{position}.")
-        return envelope(event, source.types.decode(event.type, event.version, event.payload))
+        return opened(source.types, event) if event.payload else envelope(event, Gone(None))
 
     def at(self, moment: int | datetime, /) -> "View":
         """The board as it was: after the decision that this position belongs to, or at that time.
@@ -204,13 +206,13 @@ class View:
 
         Raises:
             BadComponent: it raised.
+            PayloadErased: it asks for what was erased, and did not take part when it was.
         """
         if not isinstance(component, Component):
             raise BadComponent(f"{component!r} is no component. Give an instance of a class derived from Component.")
         source = self._source()
         observers = Observers((component,))
-        read = source.types.decode
-        fold(source.reader, observers, lambda e: envelope(e, read(e.type, e.version, e.payload)), _until(source))
+        fold(source.reader, observers, partial(opened, source.types), _until(source))
         if component.name in observers.faulted:
             raise BadComponent(f"component {component.name!r} raised at an event of {source.name}. Mend its step().")
         return cast("S", observers.states[component.name])
@@ -246,11 +248,8 @@ class View:
         """
         source = self._source()
         event = decode(cast("Row", source.reader.event(self.get(id.ref if isinstance(id, Artifact) else id).id)))
-        read = source.types.decode
         admitting = Observers([c for c in source.components if overrides(c, "admit")])
-        folded = fold(
-            source.reader, admitting, lambda e: envelope(e, read(e.type, e.version, e.payload)), _until(source)
-        )
+        folded = fold(source.reader, admitting, partial(opened, source.types), _until(source), anew=True)
         return why_not(Question(
             agent if isinstance(agent, str) else agent.name, cast("Published", event), source.reader, _until(source),
             folded.state, source.agents, source.types, source.limits or Limits(), source.name, admitting,

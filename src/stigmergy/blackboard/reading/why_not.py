@@ -21,6 +21,7 @@ from stigmergy.blackboard.core.where import did_you_mean
 from stigmergy.blackboard.definitions import AgentSpec, Limits, Subscription
 from stigmergy.blackboard.errors import BudgetSpent, NotFound, StigmergyError
 from stigmergy.blackboard.events import Event, Published
+from stigmergy.blackboard.payloads.envelope import opened
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.reading.left import lacking
 from stigmergy.blackboard.reading.refusal import candidate, refusal, takers
@@ -314,8 +315,9 @@ def _away(q: Question, first: ev.Enrolled | None) -> list[Hindrance]:
     if first is None:
         return [Hindrance("absent", f"it took no part up to {q.until}; resume the board with it")]
     if first.seq > q.artifact.seq and first.since >= q.artifact.seq:
-        text = f"it takes part from {first.seq} on; what was there before is offered only with since='start'"
-        return [Hindrance("late", text)]
+        way_out = "what was there before is offered only with since='start'"
+        why = way_out if q.artifact.payload else "what is erased is not offered"
+        return [Hindrance("late", f"it takes part from {first.seq} on; {why}")]
     return []
 
 
@@ -334,7 +336,7 @@ def _refused(q: Question) -> list[Hindrance]:
         consumed = ", ".join(dict.fromkeys(t.slot.type_name for t in asked)) or "nothing"
         return [Hindrance("type", f"it consumes {consumed}, not {q.artifact.type}")]
     try:
-        payload: Any = q.types.decode(q.artifact.type, q.artifact.version, q.artifact.payload)
+        payload: Any = opened(q.types, q.artifact).payload
     except StigmergyError as error:
         return [Hindrance("type", f"the artifact cannot be read: {error}")]
     reasons: list[Hindrance] = []

@@ -12,8 +12,9 @@ from stigmergy.blackboard.core.reserve import with_reserve
 from stigmergy.blackboard.core.state import State
 from stigmergy.blackboard.core.where import matches
 from stigmergy.blackboard.definitions import AgentSpec, Limits, Output
-from stigmergy.blackboard.errors import InvalidPayload, PayloadTooLarge, WrongFanOut
+from stigmergy.blackboard.errors import InvalidPayload, PayloadErased, PayloadTooLarge, WrongFanOut
 from stigmergy.blackboard.events import Event, Published
+from stigmergy.blackboard.payloads.envelope import opened
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.payloads.types import ArtifactType
 from stigmergy.blackboard.replaying.divergence import Cause, Divergence, Scene, find, told
@@ -103,6 +104,8 @@ class Playback:
             got = self._decider.again(recorded, drafts)
         except (PayloadTooLarge, WrongFanOut) as error:
             return _at(recorded[0], "limit", str(error))
+        except PayloadErased:
+            raise
         except Exception as error:  # noqa: BLE001  whatever stops it, this decision cannot be taken now
             return _at(recorded[0], "refused", f"{type(error).__name__}: {error}")
         if got == recorded:
@@ -116,7 +119,7 @@ class Playback:
             event = next((e for e in recorded if e.seq == id), None) or self._past.event(id)
             if not isinstance(event, Published):
                 return None
-            return event, self._types.decode(event.type, event.version, event.payload)
+            return event, opened(self._types, event).payload
 
         names = frozenset(self._components)
         return Scene(self._decider.index, artifact, names, frozenset(self._redefined), self._decider.refused)

@@ -29,8 +29,8 @@ from stigmergy.blackboard.definitions import ONCE, Limits
 from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.events import ErrorInfo, Event, Published
 from stigmergy.blackboard.opaque import Opaque
+from stigmergy.blackboard.payloads.envelope import opened
 from stigmergy.blackboard.payloads.table import TypeTable
-from stigmergy.blackboard.reading.artifacts import envelope
 from stigmergy.blackboard.stores.base import Reader, Row
 from stigmergy.blackboard.stores.rows import decode
 
@@ -119,7 +119,7 @@ class RecordedPast:
         return self._open(event)
 
     def _open(self, event: Published) -> Artifact[Any]:
-        return envelope(event, self._types.decode(event.type, event.version, event.payload))
+        return opened(self._types, event)
 
     def since(self, types: set[str], after: int) -> list[tuple[int, Artifact[Any]]]:
         """The artifacts of these types that were offered after that position, with where they were, in that order."""
@@ -226,6 +226,8 @@ class Redecider(Decider):
                 return self.open(first.version, first.durability, window, now, enrolments(recorded))
             case ev.Enrolled():
                 return self.enroll(enrolments(recorded), now)
+            case ev.Erased():
+                return self.erase(first.before, first.keep, now)
             case ev.Closed(run="", by="owner"):
                 return self.leave(now)
             case ev.Closed():
@@ -389,7 +391,7 @@ def draft_again(types: TypeTable, event: Published, *, unread: bool = False) -> 
     """
     delayed = event.visibility is not None and event.visibility.after
     return Draft(
-        UNREAD if unread else types.decode(event.type, event.version, event.payload), event.payload, event.type,
+        UNREAD if unread else opened(types, event).payload, event.payload, event.type,
         event.version, event.schema, event.run, event.key, event.tags, event.priority, event.visibility,
         "" if delayed else event.held_by, event.work, event.parent_work, event.blocking, event.phase, event.digest,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """What a decision may look up: what is too young to be in the store, then the store's indexes."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from itertools import islice
 from typing import Any
 
@@ -69,6 +69,14 @@ class RecentPast:
         if len(self._works) > KEPT:
             for work in [w for w, seq in islice(self._works.items(), KEPT // 4) if seq <= durable]:
                 del self._works[work]
+
+    def erase(self, before: int, keep: Container[int]) -> None:
+        """What is erased from the store is not remembered, either."""
+        for id in [id for id in self._published if id < before and id not in keep]:
+            event = self._published.pop(id)
+            if event.key is not None:
+                self._keys.pop((event.run, event.key), None)
+        self._ahead.clear()
 
     def published(self, id: int) -> Published:
         """The event that published an artifact.

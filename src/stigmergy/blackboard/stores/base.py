@@ -9,7 +9,7 @@ class Row(NamedTuple):
     """One event as it is stored. Positions are only missing before an `Opened`, whose `gap` says how many.
 
     `run`, `type`, `key`, `work` are copies of fields of the body, for the indexes; `body` is the event as a JSON
-    object without the common fields; `payload` is the JSON text of an artifact or a reply ("" = none).
+    object without the common fields; `payload` is the JSON text of an artifact or a reply ("" = none, or erased).
     """
 
     seq: int
@@ -115,6 +115,11 @@ class Store(Protocol):
         ...
 
     async def save_snapshot(self, snapshot: Snapshot) -> None: ...
+
+    async def erase(self, before: int, keep: Sequence[int]) -> None:
+        """Empty the payloads of `Published` and `Called` rows below a position, but for those at these positions; all
+        of them or none, and for good when it returns. Nothing else of a row changes; snapshots go, which may quote."""
+        ...
 
     async def close(self) -> None:
         """Give up ownership, leaving the file checkpointed."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stigmergy.blackboard.errors import StoreError
+from stigmergy.blackboard.stores.erasing import Erasures
 from stigmergy.blackboard.stores.format import explain, real_file
 from stigmergy.blackboard.stores.lock import FileLock
-from stigmergy.blackboard.stores.sqlite_reader import connect_to_read
+from stigmergy.blackboard.stores.sqlite_reader import SQLiteReader, connect_to_read
 
 
 def backup(path: str | Path, to: str | Path) -> int:
@@ -47,6 +48,8 @@ class Vacuumed:
 def vacuum(path: str | Path) -> Vacuumed:
     """Throw away what can be made again: snapshots, and the room of what was removed. No event is.
 
+    An erasure that broke off, because its process died, is brought to its end.
+
     Raises:
         BoardBusy: the board is in use.
         StoreError: there is no such board, or it cannot be written.
@@ -56,10 +59,12 @@ def vacuum(path: str | Path) -> Vacuumed:
     lock = FileLock(path)
     lock.acquire()
     try:
-        connect_to_read(path, file).close()  # it is a board
+        with closing(SQLiteReader(path)) as reader:
+            erasures = Erasures(reader.events(kinds=("Erased",)))
         with closing(sqlite3.connect(file, isolation_level=None)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             before = os.path.getsize(file)
+            erasures.carry_out(connection)
             connection.execute("DELETE FROM snapshot")
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -2,13 +2,14 @@
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from operator import itemgetter
 from struct import Struct
 from threading import Lock
 
 from stigmergy.blackboard.errors import StoreError
 from stigmergy.blackboard.stores.base import Row, Snapshot
+from stigmergy.blackboard.stores.erasing import HAVE_PAYLOADS
 
 _SNAPSHOTS = 4
 _HEAD = Struct("<qdqIIIQII")
@@ -48,6 +49,10 @@ class MemoryStore:
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """Keep it; the oldest ones go."""
         self._log.keep(snapshot)
+
+    async def erase(self, before: int, keep: Sequence[int]) -> None:
+        """See `MemoryLog.erase`."""
+        self._log.erase(before, frozenset(keep))
 
     async def close(self) -> None:
         """Nothing to give up: the rows stay readable."""
@@ -192,6 +197,17 @@ class MemoryLog:
         """Keep a snapshot; the oldest ones go."""
         others = [s for s in self._snapshots if s.seq != snapshot.seq]
         self._snapshots = sorted([*others, snapshot], key=lambda s: s.seq)[-_SNAPSHOTS:]
+
+    def erase(self, before: int, keep: Set[int]) -> None:
+        """Overwrite payloads; the rows that had them stay, snapshots go."""
+        self._snapshots = []
+        kinds = {self._word.get(kind) for kind in HAVE_PAYLOADS}
+        for place in range(bisect_left(self._seq, before)):
+            at = place * _HEAD.size
+            *head, start, body, payload = _HEAD.unpack_from(self._heads, at)
+            if payload and self._seq[place] not in keep and _KIND.unpack_from(self._heads, at + _KIND_AT)[0] in kinds:
+                _HEAD.pack_into(self._heads, at, *head, start, body, 0)
+                self._text[start + body : start + body + payload] = bytes(payload)
 
     def last(self) -> int:
         """The last position; 0 for an empty log."""

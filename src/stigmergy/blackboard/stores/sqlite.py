@@ -20,6 +20,7 @@ from pydantic_core import to_json
 
 from stigmergy.blackboard.errors import StoreError
 from stigmergy.blackboard.stores.base import Row, Snapshot
+from stigmergy.blackboard.stores.erasing import ERASE, OVERWRITE, SUM, emptied_sum, positions
 from stigmergy.blackboard.stores.format import (
     ADD_SEAL,
     BEGIN_SEALING,
@@ -206,6 +207,16 @@ class SQLiteStore:
         await self._execute(
             "DELETE FROM snapshot WHERE seq NOT IN (SELECT seq FROM snapshot ORDER BY seq DESC LIMIT ?)", (_SNAPSHOTS,)
         )
+
+    async def erase(self, before: int, keep: Sequence[int]) -> None:
+        """Empty payloads, and overwrite the room they had; in the log beside the file, when no reader is in the way."""
+        connection = self._connection
+        if connection is not None:
+            await connection.create_function(*SUM, emptied_sum, deterministic=True)
+        await self._execute(OVERWRITE)
+        await self._execute("DELETE FROM snapshot")
+        await self._execute(ERASE, (before, positions(keep)))
+        await self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     async def close(self) -> None:
         """Give up ownership, leaving one file; it can be opened again."""

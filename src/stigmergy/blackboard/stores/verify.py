@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from pydantic import TypeAdapter
 from stigmergy.blackboard.errors import NewerBoard, StoreDamaged, StoreError
 from stigmergy.blackboard.stores.base import Row
 from stigmergy.blackboard.stores.copies import new_file
+from stigmergy.blackboard.stores.erasing import Erasures
 from stigmergy.blackboard.stores.format import CREATE, PROVEN, explain, is_sealed, real_file
 from stigmergy.blackboard.stores.rows import decode
 from stigmergy.blackboard.stores.seals import Sealing, digest_of, sum_of
-from stigmergy.blackboard.stores.sqlite_reader import LOST_END, connect_to_read
+from stigmergy.blackboard.stores.sqlite_reader import LOST_END, SQLiteReader, connect_to_read
 from stigmergy.blackboard.text import number
 
 _PAGE = 500
@@ -88,7 +89,7 @@ def verify(path: str | Path) -> Verified:
     with closing(_connect(path)) as connection:
         if not is_sealed(connection.execute("PRAGMA user_version").fetchone()[0]):
             raise StoreError(f"{path} is of a format without seals. Open it once with Blackboard, which seals it.")
-        chain = _Chain()
+        chain = _Chain(_erasures(path))
         try:
             for row, proofs in _proven_rows(connection):
                 chain.add(row, *proofs)
@@ -124,6 +125,13 @@ def recover(path: str | Path, to: str | Path) -> Verified:
         except sqlite3.Error as error:
             raise explain(error, to) from error
     return verify(to)
+
+
+def _erasures(path: Path) -> Erasures:
+    """What the log says is erased; if it cannot be read, nothing is, and the chain finds out why."""
+    with closing(SQLiteReader(path)) as reader, suppress(StoreError):
+        return Erasures(list(reader.events(kinds=("Erased",))))
+    return Erasures(())
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -163,7 +171,8 @@ class _Broken(Exception):
 class _Chain:
     """Follows the seals from the beginning."""
 
-    def __init__(self) -> None:
+    def __init__(self, erasures: Erasures) -> None:
+        self._erasures = erasures
         self.events = self.last = 0
         self.seal = b""
         self.closed = False
@@ -179,7 +188,8 @@ class _Chain:
         self.pending = self.pending or row.seq
         self._count += 1
         self._sealing.add(row, digest)
-        if self._suspect is None and (why := _wrong(row, digest, checked)):
+        gone = bool(digest) and not row.payload and self._erasures.cover(row.seq)
+        if self._suspect is None and (why := _wrong(row, "" if gone else digest, checked)):
             self._suspect = Damage(row.seq, row.seq, why)
         if seal is None:
             return
