@@ -317,6 +317,8 @@ class Context(ContextMark):
 
         It must be declared as what is returned must be, and gets the same visibility, tags and reviewer; what does
         not pass the `where=` of its output is left out, and its id is 0 (it counts for `fan_out=`, as when returned).
+        An attempt of which a limit of the board refused something does not complete, also if the error is caught: it
+        stays open for a higher limit.
 
         Args:
             key: what makes it the same artifact in the next attempt; by default its ordinal in this body.
@@ -325,6 +327,7 @@ class Context(ContextMark):
             UndeclaredOutput: the agent does not publish this type.
             KeyReused: it published something else under this key, or in an earlier attempt in this place.
             WrongFanOut: this attempt has published as much as its output's `fan_out=` or `Limits(fan_out=)` allows.
+            PayloadTooLarge: it is larger than `Limits(payload_bytes=)`.
         """
         self._published += 1
         own = f"{self._job.id}/{key if key is not None else self._published}"

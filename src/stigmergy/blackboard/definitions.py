@@ -182,8 +182,8 @@ ONCE = Retry(attempts=1, backoff=0.0)
 class Limits:
     """Bounds of a run; when one is reached the run stops with reason `budget`, and nothing is lost.
 
-    Only `fan_out` and `payload_bytes` stop nothing else: an activation that exceeds them publishes nothing and is a
-    dead letter that names the limit; a publish from outside is refused.
+    An activation whose outputs exceed `fan_out` or `payload_bytes` does not complete and stays open, until the board is
+    opened with a higher limit; a publish from outside that is too large is refused.
 
     Attributes:
         activations: how many may start in one run.

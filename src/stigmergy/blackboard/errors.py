@@ -76,9 +76,11 @@ class PublishError(StigmergyError):
 
     Attributes:
         position: which of several payloads it was, from 0; None if that is no question.
+        limit: the limit of the board that refuses it, and how much was asked of it; "" if none does.
     """
 
     position: int | None = None
+    limit: str = ""
 
 
 class InvalidPayload(PublishError):
@@ -122,7 +124,7 @@ class UndeclaredOutput(PublishError):
 
 
 class WrongFanOut(PublishError):
-    """An agent returned another number of outputs than it declared."""
+    """An agent gave another number of outputs than it declared, or more than the board's limit."""
 
 
 class SeedError(PublishError):

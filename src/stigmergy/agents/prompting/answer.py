@@ -270,8 +270,8 @@ def last_refusal(failures: Iterable[Failed], feedback: str) -> tuple[int, str]:
 
 
 def refused(failed: Failed) -> bool:
-    """Whether it was the outputs that failed, and not the way to them."""
-    kind = failed.error.type if failed.error is not None else ""
+    """Whether it was the outputs that failed, and not the way to them; under a higher limit they are as good as any."""
+    kind = failed.error.type if failed.error is not None and failed.kind == "error" else ""
     return failed.kind == "rejected" or kind in _REFUSALS
 
 

@@ -308,7 +308,7 @@ class Decider(Running):
         drafts = [(run, self.past.draft(LimitReached(why=why))) for run, why in short.items()]
         for run, d in drafts:
             d.run, d.key = run, f"limit/{blake2b(d.data, digest_size=12).hexdigest()}"
-        new = self._check([d for _, d in drafts])
+        new = [d for run, d in drafts if self._is_new(d, run, {}, {})]  # of any size: no limit silences its own notice
         cause = self._emit(ev.Idled(reason=reason, detail=detail, short=dict(short)))
         for d in new:
             origin = Origin("limits", cause, d.run, system=True)

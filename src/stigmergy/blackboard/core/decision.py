@@ -129,6 +129,8 @@ class Decision(ABC):
         """Ready activations that may not start because their run is closed or a limit is reached, and why."""
         self._short: dict[int, str] = {}
         """Those whose next effect costs more than is left, and what it said; to be parked when their turn comes."""
+        self._too_much: dict[int, str] = {}
+        """Those whose outputs exceed a limit, and which; to be parked each time, since here no limit is ever raised."""
         self._events: list[Event] = []
         """Of the decision that is being made; of one that broke off, too."""
         self._keys_now: dict[tuple[str, str], tuple[int, str]] = {}

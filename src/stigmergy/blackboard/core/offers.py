@@ -18,6 +18,7 @@ from stigmergy.blackboard.errors import (
     PayloadTooLarge,
     PublishError,
     UnknownWork,
+    WrongFanOut,
 )
 from stigmergy.blackboard.events import Priority, Published
 from stigmergy.blackboard.payloads.types import asks_for_work
@@ -50,6 +51,7 @@ class Offers(Places):
                 works.setdefault((d.run or run, d.work), d)
         try:
             for d in drafts:
+                check_size(d.type, d.data, self.limits.payload_bytes)
                 if self._is_new(d, d.run or run, keys, works):
                     new.append(d)
         except PublishError as error:
@@ -61,7 +63,6 @@ class Offers(Places):
         self, d: Draft, run: str, keys: dict[tuple[str, str], str], works: dict[tuple[str, str | None], Draft]
     ) -> bool:
         """Check a draft; False if it was published before with the same key."""
-        check_size(d.type, d.data, self.limits.payload_bytes)
         if d.key is not None:
             d.digest = blake2b(d.data, digest_size=12).hexdigest()
             before = self._keys_now.get((run, d.key)) or self.past.key(run, d.key)
@@ -167,10 +168,24 @@ def check_size(type_name: str, data: bytes, limit: int | None) -> None:
         PayloadTooLarge: it is.
     """
     if limit is not None and len(data) > limit:
-        raise PayloadTooLarge(
+        error = PayloadTooLarge(
             f"Limits(payload_bytes={limit:_}): {type_name} has {len(data):,} bytes as JSON. Store large data in a "
             "file and publish its path, or raise it."
         )
+        error.limit = f"payload_bytes {len(data):,} of {limit:,}"
+        raise error
+
+
+def check_count(agent: str, did: str, made: int, limit: int | None) -> None:
+    """Refuse more outputs than one attempt may give.
+
+    Raises:
+        WrongFanOut: they are more.
+    """
+    if limit is not None and made > limit:
+        error = WrongFanOut(f"Limits(fan_out={limit:_}): {agent!r} {did} {made:,} outputs. Publish fewer, or raise it.")
+        error.limit = f"fan_out {made:,} of {limit:,}"
+        raise error
 
 
 def _alone(place: Place, artifact: int, run: str, priority: Priority, depth: int) -> ev.Activated:

@@ -255,6 +255,7 @@ class Places(Decision):
             self.suspects.remove(a.id)
         elif a.id in self.parked:
             del self.parked[a.id]
+            self._too_much.pop(a.id, None)
         elif a.status == "ready":
             self.agenda.remove(a.id)
         elif a.status == "held":

@@ -8,10 +8,11 @@ from stigmergy.blackboard import component as cp
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.core.answers import checked
 from stigmergy.blackboard.core.decision import PERSON, Draft, Origin, request_of
+from stigmergy.blackboard.core.offers import check_count
 from stigmergy.blackboard.core.records import Activation, OpenCall, RunTotals
 from stigmergy.blackboard.core.redriving import Redriving
 from stigmergy.blackboard.definitions import ONCE, Limits, Retry
-from stigmergy.blackboard.errors import BudgetSpent, CallRefused, WrongFanOut
+from stigmergy.blackboard.errors import BudgetSpent, CallRefused
 from stigmergy.blackboard.events import ErrorInfo, Event
 
 FailureKind = Literal["error", "timeout", "interrupted", "crashed", "rejected"]
@@ -92,7 +93,7 @@ class Running(Redriving):
             if run.closed:
                 self.parked[id] = "closed"
                 self.agenda.free(a.agent)
-            elif why := self._short.pop(id, "") or over_limit(a, run, self.limits):
+            elif why := self._short.pop(id, "") or self._too_much.get(id) or over_limit(a, run, self.limits):
                 self.parked[id] = why
                 self.agenda.free(a.agent)
             elif not self.observers.admitting or self._admitted(a):
@@ -165,17 +166,13 @@ class Running(Redriving):
         """Record that a body ended well, with its outputs: all of them or none.
 
         Raises:
-            PublishError: an output is refused; the caller records the failure.
+            PublishError: an output is refused; the caller records the failure, or parks what a limit refuses.
         """
         a = self._held_by_worker(id, fence)
         if a is None:
             return []
         self._begin(now)
-        limit = self.limits.fan_out
-        if limit is not None and len(drafts) > limit:
-            raise WrongFanOut(
-                f"Limits(fan_out={limit:_}): {a.agent!r} returned {len(drafts):,} outputs. Return fewer, or raise it."
-            )
+        check_count(a.agent, "returned", len(drafts), self.limits.fan_out)
         new = self._check(drafts, a.run)
         origin = self._origin_of(a)
         matches = [self._match(d, origin) for d in new]
@@ -250,9 +247,21 @@ class Running(Redriving):
         elif retry_at > self._at:
             self.timers.push(retry_at, "retry", a.id)
 
-    def park(self, id: int, fence: int, error: ErrorInfo, seconds: float, now: float) -> list[Event]:
-        """Record that an attempt would have cost more than is left: it is no attempt, and waits for another run."""
-        if self._held_by_worker(id, fence) is not None:
+    def park(
+        self, id: int, fence: int, error: ErrorInfo, seconds: float, now: float, too_much: str = ""
+    ) -> list[Event]:
+        """Record that an attempt ran into a limit: it is no attempt.
+
+        What would have cost more than is left waits for another run.
+
+        Args:
+            too_much: the limit on one attempt that its outputs exceed, and would again: it waits until the board is
+                opened anew, and the limit may be another.
+        """
+        a = self._held_by_worker(id, fence)
+        if a is not None and too_much:
+            self._too_much[id] = f"{too_much} for agent {a.agent}"
+        elif a is not None:
             self._short[id] = error.message
         return self.fail(id, fence, error, seconds, now, ONCE, "interrupted")
 

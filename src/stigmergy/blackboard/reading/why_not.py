@@ -19,7 +19,7 @@ from stigmergy.blackboard.core.running import over_limit
 from stigmergy.blackboard.core.state import State
 from stigmergy.blackboard.core.where import did_you_mean
 from stigmergy.blackboard.definitions import AgentSpec, Limits, Subscription
-from stigmergy.blackboard.errors import BudgetSpent, NotFound, StigmergyError
+from stigmergy.blackboard.errors import BudgetSpent, NotFound, PayloadTooLarge, StigmergyError, WrongFanOut
 from stigmergy.blackboard.events import Event, Published
 from stigmergy.blackboard.payloads.envelope import opened
 from stigmergy.blackboard.payloads.table import TypeTable
@@ -28,6 +28,9 @@ from stigmergy.blackboard.reading.refusal import candidate, refusal, takers
 from stigmergy.blackboard.stores.base import Reader
 from stigmergy.blackboard.stores.rows import decode
 from stigmergy.blackboard.text import number, seconds, short, when
+
+_TOO_MUCH = frozenset((PayloadTooLarge.__name__, WrongFanOut.__name__))
+"""What an attempt is stopped with whose outputs exceed a limit."""
 
 Kind = Literal[
     "completed", "failed", "ended", "running", "ready", "full", "retry", "held", "blocked", "closed", "budget",
@@ -241,8 +244,12 @@ def _withheld_start(q: Question, a: Activation) -> tuple[Kind, str] | None:
         if isinstance(answer, Deny):
             return "budget" if answer.park else "held", f"may not start: {c.name}: {answer.reason}"
     last = next((e for e in reversed(q.following(a.id)) if isinstance(e, ev.Failed)), None)
-    if last is not None and last.error is not None and last.error.type == BudgetSpent.__name__:
+    if last is None or last.error is None or last.kind != "interrupted":
+        return None
+    if last.error.type == BudgetSpent.__name__:
         return "budget", f"was stopped and asks again in the next run: {last.error.message}"
+    if last.error.type in _TOO_MUCH:
+        return "budget", f"was stopped and runs again when the board is opened anew: {last.error.message}"
     return None
 
 

@@ -18,7 +18,7 @@ from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.core.records import Activation
 from stigmergy.blackboard.core.retryable import is_retryable, patience
 from stigmergy.blackboard.definitions import ONCE, AgentSpec
-from stigmergy.blackboard.errors import BrokenOff, BudgetSpent, StigmergyError, StoreError
+from stigmergy.blackboard.errors import BrokenOff, BudgetSpent, PublishError, StigmergyError, StoreError
 from stigmergy.blackboard.events import ErrorInfo, Event
 from stigmergy.blackboard.shell.bodies import Bodies
 from stigmergy.blackboard.shell.bodies import Shell as BodiesShell
@@ -154,9 +154,15 @@ class Attempts:
                 if owner.going_on:
                     owner.arm()  # it may have been claimed in this turn, and has a timeout
                 drafts = await _rest_of(body, context, waits_for)
+            if job.over is not None:
+                raise job.over
             seconds = perf_counter() - started
             now = owner.clock.now()
-            events = owner.decider.complete(id, fence, drafts, seconds, now, spec.retry)
+            try:
+                events = owner.decider.complete(id, fence, drafts, seconds, now, spec.retry)
+            except PublishError as error:
+                job.refused(error)
+                raise
         except BaseException as error:  # noqa: BLE001  whatever a body raises, it is the activation that failed
             now = owner.clock.now()
             events = self._failed(job, spec, error, perf_counter() - started, now)
@@ -179,6 +185,8 @@ class Attempts:
             stopped = ErrorInfo("Interrupted", "the run was stopped")
         if stopped is not None:
             return owner.decider.fail(id, fence, stopped, seconds, now, ONCE, "interrupted")
+        if job.over is not None:
+            return owner.decider.park(id, fence, ErrorInfo.of(job.over), seconds, now, job.over.limit)
         if isinstance(error, BudgetSpent):
             return owner.decider.park(id, fence, ErrorInfo.of(error), seconds, now)
         info = ErrorInfo.of(error, "" if isinstance(error, StigmergyError) else _trace(error))

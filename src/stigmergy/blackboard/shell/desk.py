@@ -7,7 +7,8 @@ from typing import Protocol
 from stigmergy.blackboard.clock import Clock
 from stigmergy.blackboard.core.decider import Decider
 from stigmergy.blackboard.core.decision import Draft
-from stigmergy.blackboard.errors import BoardBroken, CallRefused, WrongFanOut
+from stigmergy.blackboard.core.offers import check_count
+from stigmergy.blackboard.errors import BoardBroken, CallRefused, PublishError
 from stigmergy.blackboard.events import Activated, Called, Calling, Event, Published
 from stigmergy.blackboard.shell.bodies import Bodies
 from stigmergy.blackboard.shell.job import Job
@@ -143,18 +144,17 @@ class LocalDesk:
 
         Raises:
             CallRefused: the attempt has ended, or was given up.
-            WrongFanOut: it is more than `Limits(fan_out=)`.
+            PublishError: one of them is refused.
         """
         owner = self._owner
         owner.decider.attempt(job.id, job.fence)
-        limit, job.published = owner.decider.limits.fan_out, job.published + len(drafts)
-        if limit is not None and job.published > limit:
-            raise WrongFanOut(
-                f"Limits(fan_out={limit:_}): {job.agent.name!r} publishes more than {limit:,} artifacts in one "
-                "attempt. Publish fewer, or raise it."
-            )
-        origin = owner.decider.origin_of(job.id)
-        events = owner.decider.publish(drafts, owner.clock.now(), origin)
+        job.published += len(drafts)
+        try:
+            check_count(job.agent.name, "gave ctx.publish", job.published, owner.decider.limits.fan_out)
+            events = owner.decider.publish(drafts, owner.clock.now(), owner.decider.origin_of(job.id))
+        except PublishError as error:
+            job.refused(error)
+            raise
         last = owner.record(events)
         owner.pump()
         await owner.durable(last)

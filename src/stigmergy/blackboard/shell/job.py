@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.core.records import Activation
 from stigmergy.blackboard.definitions import AgentSpec
+from stigmergy.blackboard.errors import PublishError
 from stigmergy.blackboard.events import Called, Calling, Published
 from stigmergy.blackboard.stores.base import Reader
 
@@ -83,6 +84,14 @@ class Job:
     """How much this attempt has published before its end."""
     suspended: bool = False
     """Its body is unwound, because it waits for an answer; that is no failure."""
+    over: PublishError | None = None
+    """What a limit refused to publish. The attempt does not complete, also if its body makes light of that: what was
+    refused would be lost."""
+
+    def refused(self, error: PublishError) -> None:
+        """Note what was refused, if it was by a limit."""
+        if error.limit and self.over is None:
+            self.over = error
 
 
 class Suspended(BaseException):
