@@ -14,30 +14,35 @@ from stigmergy.blackboard.component import (
     Seen,
 )
 from stigmergy.blackboard.definitions import is_number
+from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import DefinitionError
-from stigmergy.blackboard.events import Claimed, Completed, Ended, Event, Failed, Idled, Opened, Published, Released
+from stigmergy.blackboard.events import Claimed, Completed, Ended, Event, Failed, Published, Rang
 
 Share = Literal["run", "tree", "agent"]
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What one account has used, and the log time at which it began."""
+    """What one account has used."""
 
     activations: int = 0
     artifacts: int = 0
     payload_bytes: int = 0
     seconds: float = 0.0
-    began: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaState:
-    """What is used by account, which open activations have started, and the log time where that is capped."""
+    """What is used by account, and which open activations have started.
+
+    Where time is capped, `began` has the log time at which each account did that has some left, oldest first, and
+    `elapsed` for each other how long it had taken when its time was found to be up.
+    """
 
     used: Mapping[str, Used] = field(default_factory=dict)
     started: frozenset[int] = frozenset()
-    now: float = 0.0
+    began: Mapping[str, float] = field(default_factory=dict)
+    elapsed: Mapping[str, float] = field(default_factory=dict)
 
 
 class Quota(Component[QuotaState]):
@@ -51,29 +56,27 @@ class Quota(Component[QuotaState]):
         artifacts: how many may be published, from outside, too.
         payload_bytes: how large these may be in sum, as JSON.
         seconds: how long bodies may have run in sum.
-        elapsed: seconds on the clock from its beginning (the first artifact of a run or tree, the first start of an
-            agent), the time in which nothing ran included, after which nothing more starts.
+        elapsed: time on the clock from its beginning (the first artifact of a run or tree, the first start of an
+            agent), that in which nothing ran included, after which nothing more starts: seconds, or a `timedelta`.
         per: one cap for each run, each tree that grew from an outside artifact, or each agent.
 
     Raises:
         DefinitionError: no cap is given, or one that is none.
     """
 
-    version = 2
-    observes: ClassVar[tuple[type[Event], ...]] = (
-        Claimed, Completed, Ended, Failed, Published, Released, Opened, Idled,
-    )  # fmt: skip
+    version = 3
+    observes: ClassVar[tuple[type[Event], ...]] = (Claimed, Completed, Ended, Failed, Published, Rang)
 
     def __init__(
         self, *, activations: int | None = None, artifacts: int | None = None, payload_bytes: int | None = None,
-        seconds: float | None = None, elapsed: float | None = None, per: Share = "run",
+        seconds: float | None = None, elapsed: Seconds | None = None, per: Share = "run",
     ) -> None:  # fmt: skip
         caps = {"activations": activations, "artifacts": artifacts, "payload_bytes": payload_bytes, "seconds": seconds}
-        for what, cap in {**caps, "elapsed": elapsed}.items():
-            if cap is not None and not is_number(cap, whole=what not in ("seconds", "elapsed")):
+        for what, cap in caps.items():
+            if cap is not None and not is_number(cap, whole=what != "seconds"):
                 raise DefinitionError(f"Quota({what}={cap!r}) is no cap. Give a number from 0, or leave it out.")
         self._caps = {what: cap for what, cap in caps.items() if cap is not None}
-        self._elapsed = elapsed
+        self._elapsed = None if elapsed is None else in_seconds(elapsed, "Quota(elapsed=)")
         if not self._caps and elapsed is None:
             raise DefinitionError(
                 "Quota() caps nothing. Give activations=, artifacts=, payload_bytes=, seconds= or elapsed=."
@@ -87,10 +90,10 @@ class Quota(Component[QuotaState]):
     def step(self, state: QuotaState, seen: Seen, /) -> QuotaState:
         event, account = seen.event, self._account(seen)
         if self._elapsed is not None:
-            state = replace(state, now=event.at)
+            state = self._timed(state, event, account)
         if account is None:
             return state
-        used = state.used.get(account) or Used(began=event.at)
+        used = state.used.get(account) or Used()
         match event:
             case Published() if event.system:
                 return state
@@ -112,12 +115,34 @@ class Quota(Component[QuotaState]):
             case _:
                 return state
 
+    def _timed(self, state: QuotaState, event: Event, account: str | None) -> QuotaState:
+        """Note who begins, and whose time is up; those who began first are first in both."""
+        began, elapsed, up = state.began, state.elapsed, dict[str, float]()
+        for name, at in began.items():
+            if self._due(at) > event.at:
+                break
+            up[name] = event.at - at
+        if up:
+            began, elapsed = {name: at for name, at in began.items() if name not in up}, {**elapsed, **up}
+        begins = isinstance(event, Claimed) or (
+            isinstance(event, Published) and self._per != "agent" and not event.system
+        )
+        if begins and account is not None and account not in began and account not in elapsed:
+            began = {**began, account: event.at}
+        return state if began is state.began else replace(state, began=began, elapsed=elapsed)
+
+    def _due(self, began: float) -> float:
+        return began + (self._elapsed or 0.0)
+
+    def alarm(self, state: QuotaState, /) -> float | None:
+        return next(map(self._due, state.began.values()), None)
+
     def admit(self, state: QuotaState, request: ActivationRequest | CallRequest, /) -> Admission:
         if isinstance(request, CallRequest) or request.id in state.started:
             return ADMIT
         account = self._of(request)
         for what, used, cap in self._reached(state, account):
-            return Deny(f"{what} {used:,.15g} of {cap:,.15g} for {self._per} {account}", park=True)
+            return Deny(f"{what} {round(used, 3):,.15g} of {cap:,.15g} for {self._per} {account}", park=True)
         return ADMIT
 
     def _reached(self, state: QuotaState, account: str) -> Iterator[tuple[str, float, float]]:
@@ -125,8 +150,8 @@ class Quota(Component[QuotaState]):
         for what, cap in self._caps.items() if used is not None else ():
             if (n := getattr(used, what)) >= cap:
                 yield what, n, cap
-        if self._elapsed is not None and used is not None and state.now >= used.began + self._elapsed:
-            yield "elapsed", self._elapsed, self._elapsed
+        if self._elapsed is not None and account in state.elapsed:
+            yield "elapsed", state.elapsed[account], self._elapsed
 
     def _account(self, seen: Seen) -> str | None:
         if isinstance(seen.event, Published):
