@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, JsonValue, field_validator
 
 from stigmergy import Blackboard, Context, HumanQuestion, Limits, Questions, Roster
-from stigmergy.blackboard.errors import BadFilter, StigmergyError
+from stigmergy.blackboard.errors import BadFilter, PayloadTooLarge, StigmergyError
 from stigmergy.blackboard.events import Expired
 from tests.boards import A, B, Boards, C, lines_for, numbers
 from tests.test_cli import call
@@ -91,6 +91,29 @@ async def test_a_bomb_is_refused_by_publish(new_board: Boards, bomb: str) -> Non
         await board.publish(Anything.model_construct(value=BOMBS[bomb](), count=0))
     short_line(raised.value)
     await works_on(board)
+
+
+async def test_what_is_too_large_is_refused_before_the_costly_part_reading_it_back(new_board: Boards) -> None:
+    read = 0
+
+    class Counted(BaseModel):
+        keys: dict[str, int]
+
+        @field_validator("keys")
+        @classmethod
+        def count(cls, keys: dict[str, int]) -> dict[str, int]:
+            nonlocal read
+            read += 1
+            return keys
+
+    board = new_board(limits=Limits(payload_bytes=100_000))
+    large, small = ({str(i): i for i in range(n)} for n in (100_000, 10))
+    with pytest.raises(PayloadTooLarge, match="payload_bytes=100_000") as raised:
+        await board.publish_many([Counted.model_construct(keys=small), Counted.model_construct(keys=large)])
+    assert (read, raised.value.position, board.artifacts().total) == (1, 1, 0)
+    with pytest.raises(PayloadTooLarge, match="payload_bytes=100_000"):
+        await board.publish(Counted.model_construct(keys=large))
+    assert read == 1
 
 
 @pytest.mark.parametrize("bomb", BOMBS)

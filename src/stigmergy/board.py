@@ -14,6 +14,7 @@ from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.core.drafting import draft_of
 from stigmergy.blackboard.core.where import Filter
+from stigmergy.blackboard.definitions import Limits
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import (
     BadType,
@@ -35,6 +36,7 @@ from stigmergy.seeds import read_seeds
 from stigmergy.tending import TendedBoard
 
 M = TypeVar("M", bound=BaseModel)
+_DEFAULTS = Limits()
 
 
 class Blackboard(TendedBoard):
@@ -81,7 +83,14 @@ class Blackboard(TendedBoard):
         if isinstance(given, BaseModel) or not isinstance(given, Iterable):
             raise BadType(f"publish_many() takes several payloads; {given!r:.60} is no list of them.")
         self._know_types()
-        return await self._publish([self._draft(payload, run=run) for payload in payloads])
+        drafts: list[Draft] = []
+        try:
+            for payload in payloads:
+                drafts.append(self._draft(payload, run=run))
+        except PublishError as error:
+            error.position = len(drafts)
+            raise
+        return await self._publish(drafts)
 
     async def publish_file(self, *paths: str | Path, type_name: str | None = None) -> list[Artifact[BaseModel]]:
         """Publish the outside artifacts of seed or stream files (see `stigmergy.seeds`): all of them or none.
@@ -110,7 +119,8 @@ class Blackboard(TendedBoard):
             raise SeedError(f"{line}: {error} Nothing was published.") from error
 
     def _draft(self, payload: BaseModel, *, run: str | None = None, **options: Any) -> Draft:
-        draft = draft_of(self._table, payload, run=run or self._run, **options)
+        most = (self.limits or _DEFAULTS).payload_bytes
+        draft = draft_of(self._table, payload, run=run or self._run, most=most, **options)
         check = getattr(self.context, "check", None)
         if check is not None:
             check(draft.payload)

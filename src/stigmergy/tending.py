@@ -12,13 +12,12 @@ from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.core.decider import PAUSED
 from stigmergy.blackboard.core.decision import PERSON
 from stigmergy.blackboard.core.drafting import draft_of
-from stigmergy.blackboard.core.offers import check_size
 from stigmergy.blackboard.core.redriving import Edited, Edits, Fields, with_fields
 from stigmergy.blackboard.core.where import did_you_mean
 from stigmergy.blackboard.errors import InvalidPayload, KeyReused, NotAChoice, NotFound, UnknownField
 from stigmergy.blackboard.events import Activated, Event, Published
 from stigmergy.blackboard.payloads.envelope import envelope
-from stigmergy.blackboard.payloads.types import check_text, type_of
+from stigmergy.blackboard.payloads.types import check_size, check_text, type_of
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
 from stigmergy.blackboard.reading.erasable import Erasure, erasable
 from stigmergy.blackboard.shell.owner import Owner
@@ -212,7 +211,7 @@ class TendedBoard(OpenBoard):
         inputs = owner.decider.inputs_of(old)
         which = ", ".join(f"{p.type}@{p.seq}" for p in inputs)
         if isinstance(edited, BaseModel):
-            draft = draft_of(self._table, edited)
+            draft = draft_of(self._table, edited, most=owner.decider.limits.payload_bytes)
             same = [p.seq for p in inputs if p.type == draft.type]
             if len(same) != 1:
                 raise UnknownField(f"{old.agent}@{id} has {len(same)} inputs of type {draft.type} among {which}.")

@@ -19,6 +19,7 @@ PRIORITIES: frozenset[str] = frozenset(get_args(Priority))
 def draft_of(
     types: TypeTable, payload: BaseModel, *, key: str | None = None, tags: Sequence[str] = (),
     priority: Priority | None = None, visibility: Visibility | None = None, review_by: str = "", run: str = "",
+    most: int | None = None,
 ) -> Draft:  # fmt: skip
     """A payload as it will be on the board.
 
@@ -26,7 +27,8 @@ def draft_of(
     publisher does not say otherwise.
 
     Raises:
-        BadType, TypeClash, NotRoundTrippable, InvalidPayload: see `ArtifactType.encode` and `TypeTable.add`.
+        BadType, TypeClash, NotRoundTrippable, InvalidPayload, PayloadTooLarge: see `ArtifactType.encode` and
+            `TypeTable.add`.
         DefinitionError: an option has no sensible value.
     """
     model = type(payload)
@@ -38,7 +40,7 @@ def draft_of(
         if isinstance(payload, Artifact):
             raise BadType(f"{payload.ref} is on a board already. Give its payload to publish that again.")
         kind = types.add(model)
-    copy, data = kind.encode(payload)
+    copy, data = kind.encode(payload, most)
     draft = Draft(copy, data, kind.name, kind.version, kind.schema, run, key, [], priority, visibility, review_by)
     if tags != ():
         if not isinstance(tags, str | Iterable):

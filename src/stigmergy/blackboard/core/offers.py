@@ -15,13 +15,12 @@ from stigmergy.blackboard.errors import (
     BlockingCycle,
     DuplicateWork,
     KeyReused,
-    PayloadTooLarge,
     PublishError,
     UnknownWork,
     WrongFanOut,
 )
 from stigmergy.blackboard.events import Priority, Published
-from stigmergy.blackboard.payloads.types import asks_for_work
+from stigmergy.blackboard.payloads.types import asks_for_work, check_size
 
 Matches = tuple[list[Take], list[str]]
 
@@ -159,21 +158,6 @@ class Offers(Places):
             self._activated(self._block(_alone(place, artifact, run, priority, depth)), artifact)
         else:
             self._emit(_alone(place, artifact, run, priority, depth), artifact)
-
-
-def check_size(type_name: str, data: bytes, limit: int | None) -> None:
-    """Refuse a payload that is too large.
-
-    Raises:
-        PayloadTooLarge: it is.
-    """
-    if limit is not None and len(data) > limit:
-        error = PayloadTooLarge(
-            f"Limits(payload_bytes={limit:_}): {type_name} has {len(data):,} bytes as JSON. Store large data in a "
-            "file and publish its path, or raise it."
-        )
-        error.limit = f"payload_bytes {len(data):,} of {limit:,}"
-        raise error
 
 
 def check_count(agent: str, did: str, made: int, limit: int | None) -> None:

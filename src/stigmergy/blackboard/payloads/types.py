@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic_core import SchemaSerializer, SchemaValidator, from_json, to_json, to_jsonable_python
 
-from stigmergy.blackboard.errors import BadType, InvalidPayload, NotRoundTrippable, StoreDamaged
+from stigmergy.blackboard.errors import BadType, InvalidPayload, NotRoundTrippable, PayloadTooLarge, StoreDamaged
 from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.payloads.roundtrip import LOSSLESS, difference, digest, lossless, parts
 
@@ -60,14 +60,19 @@ class ArtifactType:
     _dump: Callable[..., bytes]
     _load: Callable[..., BaseModel]
 
-    def encode(self, payload: BaseModel) -> tuple[BaseModel, bytes]:
+    def encode(self, payload: BaseModel, most: int | None = None) -> tuple[BaseModel, bytes]:
         """The payload as it will be read back, and its compact JSON.
+
+        Args:
+            most: bytes that it may have. What has more is not read back, which takes many times as long.
 
         Raises:
             NotRoundTrippable: what is read back is not what was given; names the field.
+            PayloadTooLarge: it is larger than that.
         """
         try:
             data = self._dump(payload, by_alias=True, round_trip=True, warnings=False)
+            check_size(self.name, data, most)
             copy = self._load(data)
             if (
                 copy.__dict__ == payload.__dict__
@@ -75,6 +80,8 @@ class ArtifactType:
                 and copy.__pydantic_private__ == payload.__pydantic_private__
             ):  # what `==` of a model asks too, in twice the time
                 return copy, data
+        except PayloadTooLarge:
+            raise
         except Exception as error:
             raise self._refusal(payload, error) from error
         found = difference(payload, copy, "")
@@ -287,6 +294,21 @@ def _make(model: type[BaseModel]) -> ArtifactType:
         has_priority="priority" in has, has_phase="phase" in has, has_tags="tags" in has,
         has_any=not special.isdisjoint(has),
     )  # fmt: skip
+
+
+def check_size(type_name: str, data: bytes, limit: int | None) -> None:
+    """Refuse a payload that is too large.
+
+    Raises:
+        PayloadTooLarge: it is.
+    """
+    if limit is not None and len(data) > limit:
+        error = PayloadTooLarge(
+            f"Limits(payload_bytes={limit:_}): {type_name} has {len(data):,} bytes as JSON. Store large data in a "
+            "file and publish its path, or raise it."
+        )
+        error.limit = f"payload_bytes {len(data):,} of {limit:,}"
+        raise error
 
 
 def asks_for_work(payload: BaseModel) -> bool:
