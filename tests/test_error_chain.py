@@ -21,7 +21,7 @@ from stigmergy import (
     replay,
 )
 from stigmergy.blackboard.component import Component
-from stigmergy.blackboard.errors import BadComponent
+from stigmergy.blackboard.errors import BadComponent, InvalidPayload, NotAChoice, NotFound, UnknownField
 from stigmergy.blackboard.events import Ended, Held
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C, copying, numbers
@@ -282,15 +282,74 @@ async def test_a_person_aborts_the_run_and_what_runs_is_cancelled(new_board: Boa
     assert (report.reason, report.cancelled, report.dead, report.open, report.ok) == ("cancelled", 2, 1, 0, False)
 
 
-async def test_an_answer_that_makes_no_sense_is_asked_for_again(new_board: Boards) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"then": "retry", "edit": {}},
+        {"retry": 1},
+        {"then": "again"},
+        {"then": "retry", "edited": [1]},
+        {"then": "retry", "edited": {"size": 2}},
+        {"then": "retry", "edited": {"n": 2, "size": 2}},
+        {"then": "retry", "edited": {"n": "many"}},
+    ],
+)
+async def test_a_remedy_that_cannot_be_one_is_refused_in_one_line_and_nothing_has_changed(
+    new_board: Boards, value: Any
+) -> None:
     board = failing(new_board(clock=VirtualClock(), components=[Escalation()]))
     await board.publish(A(n=1))
     [question] = (await board.run_until_idle()).left.questions
-    await board.answer(question.id, {"then": "retry", "edit": {}})
-    [again] = board.report().left.questions
-    assert board.artifacts(HumanQuestion)[-1].payload.refused.startswith("edit: ")
-    await board.answer(again.id, "skip")
+    last = board.last
+    with pytest.raises((NotAChoice, UnknownField, InvalidPayload), match=r"^[^\n]+$"):
+        await board.answer(question.id, value)
+    assert board.last == last
+    await board.answer(question.id, "skip")
     assert (await board.run_until_idle()).ok
+
+
+async def test_a_remedy_for_what_was_seen_to_meanwhile_is_refused(new_board: Boards) -> None:
+    board = failing(new_board(clock=VirtualClock(), components=[Escalation()]))
+    await board.publish(A(n=1))
+    [question] = (await board.run_until_idle()).left.questions
+    await board.discard(question.about, reason="never mind")
+    with pytest.raises(NotFound, match="discarded"):
+        await board.answer(question.id, "retry")
+
+
+async def test_a_remedy_given_twice_is_given_once(new_board: Boards) -> None:
+    board = failing(new_board(clock=VirtualClock(), components=[Escalation()]))
+    await board.publish(A(n=1))
+    [question] = (await board.run_until_idle()).left.questions
+    remedy = Remedy(then="retry", edited={"n": 4})
+    first = await board.answer(question.id, remedy)
+    assert (await board.run_until_idle()).ok
+    assert (await board.answer(question.id, remedy)).id == first.id
+    assert numbers(board, B) == [4]
+
+
+@pytest.mark.parametrize("edited", [{"size": 4}, {"n": 4, "size": 4}])
+async def test_an_agent_that_edits_what_is_not_there_starts_no_body_and_is_asked_again(
+    new_board: Boards, edited: dict[str, Any]
+) -> None:
+    board = new_board(components=[Escalation()], clock=VirtualClock())
+    attempts = []
+
+    @board.agent
+    async def work(a: A) -> B:
+        attempts.append(a.n)
+        raise ValueError("no")
+
+    @board.agent
+    async def boss(question: HumanQuestion, ctx: Context) -> HumanAnswer:
+        value = {"then": "retry", "edited": edited} if "no input" not in question.what else "skip"
+        return HumanAnswer(question=ctx.artifacts[0].id, value=value)
+
+    await board.publish(A(n=1))
+    report = await board.run_until_idle()
+    assert (attempts, report.reason, report.skipped) == ([1], "idle", 1)
+    assert "no input has a field 'size'" in board.artifacts(HumanQuestion)[-1].payload.what
+    assert replay(board, board).ok
 
 
 async def test_nobody_answers_in_time_and_the_default_is_done(new_board: Boards) -> None:

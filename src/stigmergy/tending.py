@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from stigmergy.blackboard.artifact import Artifact
@@ -18,10 +18,10 @@ from stigmergy.blackboard.errors import InvalidPayload, KeyReused, NotAChoice, N
 from stigmergy.blackboard.events import Activated, Event, Published
 from stigmergy.blackboard.payloads.envelope import envelope
 from stigmergy.blackboard.payloads.types import check_size, check_text, type_of
-from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
+from stigmergy.blackboard.question import REMEDY, HumanAnswer, HumanQuestion, Remedy, answer_key
 from stigmergy.blackboard.reading.erasable import Erasure, erasable
 from stigmergy.blackboard.shell.owner import Owner
-from stigmergy.blackboard.text import short
+from stigmergy.blackboard.text import problems, short
 from stigmergy.opening import OpenBoard
 
 
@@ -38,6 +38,7 @@ class TendedBoard(OpenBoard):
         Raises:
             NotFound: there is no such question, or nobody waits for its answer any more.
             NotAChoice: it is none of the answers to choose from.
+            UnknownField, InvalidPayload, PayloadTooLarge: it edits inputs that cannot be edited so; see `retry`.
             KeyReused: it was answered already.
         """
 
@@ -50,6 +51,8 @@ class TendedBoard(OpenBoard):
             if question.choices and not one_of:
                 few = ", ".join(str(c).lower() if isinstance(c, bool) else str(c) for c in question.choices)
                 raise NotAChoice(f"{_shown(given)} is no answer to {question.what!r}. Choose one of {few}.")
+            if question.answer == REMEDY and owner.past.key(asked.run, answer_key(asked.seq)) is None:
+                self._check_remedy(owner, question, given)
             answer = HumanAnswer(question=asked.seq, value=given, by=PERSON.producer)
             draft = draft_of(self._table, answer, key=answer_key(asked.seq), run=asked.run,
                              visibility=asked.visibility)  # fmt: skip
@@ -74,6 +77,19 @@ class TendedBoard(OpenBoard):
                 f"nobody waits for an answer to HumanQuestion@{id} any more: the activation that asked has ended."
             )
         return event, question
+
+    def _check_remedy(self, owner: Owner, question: HumanQuestion, given: JsonValue) -> None:
+        """Refuse now what the component that asks could only ask about again, or do otherwise than was meant."""
+        owner.decider.redrivable(question.about)
+        try:
+            remedy = Remedy.of(given)
+        except ValidationError as error:
+            raise NotAChoice(
+                f"{_shown(given)} is no answer to {question.what!r} ({problems(error)}). Give then, one of retry, "
+                "skip, abort, and with retry edited, the fields that are to be others."
+            ) from error
+        if remedy.edited and remedy.then == "retry":
+            self._edits(owner, question.about, remedy.edited)
 
     async def cancel(self, *ids: int | str, run: str | None = None, reason: str = "asked for") -> None:
         """End open activations as cancelled; their bodies are stopped, and what they would have published is not.

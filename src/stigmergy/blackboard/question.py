@@ -1,5 +1,7 @@
 """A question to a person, and its answer: both are artifacts, so that what was asked and said stays on the log."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 
@@ -33,6 +35,36 @@ class HumanQuestion(BaseModel):
         first = either[0] if isinstance(either, list) else self.answer
         few = first.get("enum") if isinstance(first, dict) else None
         return tuple(few) if isinstance(few, list) else ()
+
+
+Choice = Literal["retry", "skip", "abort"]
+
+
+class Remedy(BaseModel):
+    """What a person decided about a failure.
+
+    Attributes:
+        then: try it again, give it up, or cancel the whole run.
+        edited: fields of its inputs that are to be others when it is tried again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    then: Choice
+    edited: dict[str, JsonValue] | None = None
+
+    @classmethod
+    def of(cls, value: JsonValue) -> "Remedy":
+        """The remedy that an answer is, if it is one: a choice alone, or the fields.
+
+        Raises:
+            ValidationError: it is none.
+        """
+        return cls.model_validate({"then": value} if isinstance(value, str) else value)
+
+
+REMEDY: dict[str, JsonValue] = {"anyOf": [{"enum": ["retry", "skip", "abort"]}, Remedy.model_json_schema()]}
+"""What a question about a failure wants."""
 
 
 class HumanAnswer(BaseModel):

@@ -2,35 +2,19 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from stigmergy.blackboard.component import Close, Discard, Publish, Reaction, Redrive, Seen
 from stigmergy.blackboard.core.visibility import Named, name_of
 from stigmergy.blackboard.durations import Seconds, in_seconds
 from stigmergy.blackboard.errors import BadComponent
 from stigmergy.blackboard.events import Closed, Ended, Event, Opened, Published, Rang, Redriven
-from stigmergy.blackboard.question import HumanAnswer, HumanQuestion
+from stigmergy.blackboard.question import REMEDY, Choice, HumanAnswer, HumanQuestion, Remedy
 from stigmergy.blackboard.reading.dead_letters import RECOVERY
 from stigmergy.blackboard.text import problems, short
 from stigmergy.components.questions import OpenQuestions, Questions
-
-Choice = Literal["retry", "skip", "abort"]
-
-
-class Remedy(BaseModel):
-    """What a person decided about a failure.
-
-    Attributes:
-        then: try it again, give it up, or cancel the whole run.
-        edited: fields of its inputs that are to be others when it is tried again.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    then: Choice
-    edited: dict[str, JsonValue] | None = None
 
 
 class Escalation(Questions):
@@ -113,7 +97,7 @@ class Escalation(Questions):
 
     def _remedy(self, about: int, run: str, value: JsonValue) -> Reaction:
         try:
-            remedy = Remedy.model_validate({"then": value} if isinstance(value, str) else value)
+            remedy = Remedy.of(value)
         except ValidationError as error:
             refused = problems(error)
             again = self._question(about, f"{short(repr(value), 200)} is no answer about {about}. What now?", refused)
@@ -128,11 +112,8 @@ class Escalation(Questions):
 
     def _question(self, about: int, what: str, refused: str = "") -> HumanQuestion:
         return HumanQuestion(
-            what=what, answer=_ANSWER, within=self._within, default=self._default, about=about, refused=refused
+            what=what, answer=REMEDY, within=self._within, default=self._default, about=about, refused=refused
         )
-
-
-_ANSWER: dict[str, JsonValue] = {"anyOf": [{"enum": ["retry", "skip", "abort"]}, Remedy.model_json_schema()]}
 
 
 def _settled(state: OpenQuestions, *activations: int) -> OpenQuestions:

@@ -411,8 +411,8 @@ class Decider(Running):
                 if reaction.id in self.state.activations:
                     self._end(reaction.id, "cancelled", f"{origin.producer}: {reaction.reason}")
             case cp.Redrive():
-                edits = self.edits_of(reaction.id, reaction.edited or {})
-                self._try_again(reaction.id, edits, reaction.agent, origin.producer)
+                edits, unknown = self.edits_of(reaction.id, reaction.edited or {})
+                self._try_again(reaction.id, edits, reaction.agent, origin.producer, unknown)
             case cp.Discard():
                 self._discard(reaction.id, f"{origin.producer}: {reaction.reason}", origin.producer)
 

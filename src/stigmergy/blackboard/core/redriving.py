@@ -99,14 +99,18 @@ class Redriving(Offers):
             return made[id - made[-1].seq - 1]
         return self.past.event(id)
 
-    def edits_of(self, id: int, fields: Fields) -> Edits:
-        """The same fields in every input that has a field of that name; whether its class can read that shows when
-        it runs, and if not, it is a dead letter again."""
+    def edits_of(self, id: int, fields: Fields) -> tuple[Edits, str]:
+        """The same fields in every input that has a field of that name, and the first that no input has ("").
+
+        Whether its class can read that shows when it runs, and if not, it is a dead letter again.
+        """
         found: dict[int, Edited] = {}
+        unknown = dict.fromkeys(fields)
         for p in self.inputs_of(self.redrivable(id)[0]) if fields else ():
             if edited := with_fields(Edited(p.payload, p.version, p.schema), fields):
                 found[p.seq] = edited
-        return found
+                unknown = {name: None for name in unknown if name not in from_json(p.payload)}
+        return found, next(iter(unknown), "")
 
     def _discard(self, id: int, reason: str, by: str = "") -> None:
         self._end(self._redrive(id, {}, "", by), "skipped", DISCARDED + reason)
@@ -124,9 +128,13 @@ class Redriving(Offers):
         )  # fmt: skip
         return self._activated(self._block(event), ids[-1])
 
-    def _try_again(self, id: int, edits: Edits, agent: str, by: str) -> None:
-        """Open it again; it ends at once where its agent, another or one that has changed, may not see an input."""
-        a = self.state.activations.get(again := self._redrive(id, edits, agent, by))
+    def _try_again(self, id: int, edits: Edits, agent: str, by: str, unknown: str = "") -> None:
+        """Open it again; it ends at once where its agent, another or one that has changed, may not see an input, and
+        where no input has a field that was to be edited."""
+        a = self.state.activations.get(again := self._redrive(id, {} if unknown else edits, agent, by))
+        if a is not None and unknown:
+            self._end(again, "dead_letter", f"it was to be edited, and no input has a field {unknown!r}")
+            return
         spec = self.index.agents.get(a.agent) if a is not None else None
         if a is None or spec is None:
             return

@@ -106,8 +106,9 @@ class ArtifactType:
             if error.errors()[0]["type"] == "json_invalid":
                 raise no_json(self.name) from error
             raise InvalidPayload(
-                f"{': '.join(self._reason(error))} It was stored when {self.name} had other fields: "
-                f"raise @artifact_type(version=) and give an upcast from version {self.version}."
+                f"{': '.join(self._reason(error))} It was stored when {self.name} had other fields, or edited where "
+                f"its class was not known. Raise @artifact_type(version=) and give an upcast from version "
+                f"{self.version}, or retry it with an edit that fits."
             ) from error
 
     def decode_version(self, version: int, data: bytes) -> BaseModel:
