@@ -194,6 +194,39 @@ async def test_without_a_default_who_asked_is_told_that_nobody_answered(new_boar
     assert [d.error.type for d in report.left.dead_letters if d.error] == ["NotAnswered"]
 
 
+async def test_what_nobody_answered_in_time_is_asked_again_when_it_is_tried_again(
+    file_board: Boards, ending: str
+) -> None:
+    clock, paid = VirtualClock(), list[int]()
+
+    def team(board: Blackboard) -> Blackboard:
+        async def pay(n: int) -> int:
+            paid.append(n)
+            return n
+
+        @board.agent
+        async def buy(a: A, ctx: Context) -> B:
+            n = await ctx.call("pay", pay, a.n)
+            return B(n=n if await ctx.ask("go", "Keep it?", within=3_600) else 0)
+
+        return board
+
+    options: dict[str, Any] = {"components": [Questions()], "clock": clock}
+    board = team(file_board(**options))
+    await board.publish(A(n=7))
+    report = await board.run_until_idle(horizon=None)
+    assert [d.error.type for d in report.left.dead_letters if d.error] == ["NotAnswered"]
+    board = team(await file_board.after(ending, board, **options))
+    await board.retry(report.left.dead_letters[0].activation)
+    assert (await board.run_until_idle()).reason == "waiting"
+    first, again = asked(board)
+    with pytest.raises(KeyReused, match="its time is over"):
+        await board.answer(first, True)
+    await board.answer(again, True)
+    assert (await board.run_until_idle()).ok
+    assert (numbers(board, B), paid) == ([7], [7])
+
+
 async def test_a_question_about_something_that_ended_wants_no_answer(new_board: Boards) -> None:
     board = deploying(new_board(components=[Questions()]))
     await board.publish(A())
@@ -334,7 +367,8 @@ async def test_an_answer_after_the_deadline_has_counted_is_refused_also_after_a_
     assert (report.dead, numbers(board, B)) == ((0, [1]) if default else (1, []))
     [question] = asked(board)
     for _ in range(2):
-        with pytest.raises(KeyReused, match=rf"^HumanQuestion@{question} was answered already, otherwise\. [^\n]*$"):
+        said = "was answered already, by deadline: True" if default else "its time is over"
+        with pytest.raises(KeyReused, match=rf"^HumanQuestion@{question}:? {said}\. [^\n]*$"):
             await board.answer(question, False)
         assert board.one(HumanAnswer).by == "deadline"
         options: dict[str, Any] = {"components": [Questions()], "clock": clock}

@@ -59,9 +59,7 @@ class TendedBoard(OpenBoard):
             try:
                 [seq] = await owner.publish([draft], PERSON)
             except KeyReused as error:
-                raise KeyReused(
-                    f"HumanQuestion@{asked.seq} was answered already, otherwise. Look at it with why."
-                ) from error
+                raise KeyReused(_answered(owner, asked)) from error
             return envelope(owner.past.published(seq), answer)
 
         return cast("Artifact[HumanAnswer]", await self._during(verb))
@@ -325,6 +323,15 @@ class TendedBoard(OpenBoard):
         if type(before) is int:
             return min(before, self.last + 1)
         return self.at(before).last + 1
+
+
+def _answered(owner: Owner, asked: Published) -> str:
+    """Who answered a question before, and what."""
+    known = owner.past.key(asked.run, answer_key(asked.seq))
+    answer = HumanAnswer.model_validate_json(owner.past.published(known[0]).payload) if known is not None else None
+    if answer is None or answer.missing:
+        return f"HumanQuestion@{asked.seq}: its time is over. If a dead letter came of it, retry that: it asks again."
+    return f"HumanQuestion@{asked.seq} was answered already, by {answer.by}: {_shown(answer.value)}. The first counts."
 
 
 def _check_reason(reason: str) -> None:

@@ -12,7 +12,7 @@ from stigmergy.blackboard.errors import CallChanged, CallRefused, DefinitionErro
 from stigmergy.blackboard.events import Published
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.payloads.types import type_of
-from stigmergy.blackboard.question import DEADLINE, HumanAnswer, HumanQuestion, answer_key
+from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
 from stigmergy.blackboard.shell.job import Job, Suspended
 from stigmergy.blackboard.stores.rows import decode
 from stigmergy.blackboard.text import problems
@@ -48,7 +48,7 @@ class Asking:
             if given is None:
                 self.job.suspended = True
                 raise Suspended(self.what)
-            if given.by == DEADLINE and given.value is None:
+            if given.missing:
                 raise NotAnswered(f"nobody answered {self.what!r} (HumanQuestion@{asked}) in time.")
             try:
                 return adapter.validate_python(given.value, strict=False)
@@ -79,7 +79,7 @@ class Asking:
     async def _asked(self, adapter: TypeAdapter[Any], turn: int, refused: str) -> tuple[int, HumanAnswer | None]:
         """The question on the board, asked once however often the body comes here, and its answer.
 
-        What a dead letter had been told is still good when it is tried again.
+        What a dead letter had been told is still good when it is tried again; what nobody told it is asked anew.
         """
         desk, job = self.job.desk, self.job
         question = HumanQuestion(
@@ -90,14 +90,16 @@ class Asking:
             known = self._published(f"{id}/ask/{self.key}/{turn}")
             if known is None:
                 continue
+            answer = self._published(answer_key(known.seq))
+            given = HumanAnswer.model_validate_json(answer.payload) if answer is not None else None
+            if id != job.id and (given is None or given.missing):
+                continue
             if HumanQuestion.model_validate_json(known.payload) != question.model_copy(update={"about": id}):
                 raise CallChanged(
                     f"question {self.key!r} of {job.agent.name!r} was asked in other words before. Use a new key, or "
                     "make it depend on the inputs alone."
                 )
-            answer = self._published(answer_key(known.seq))
-            if answer is not None or id == job.id:
-                return known.seq, HumanAnswer.model_validate_json(answer.payload) if answer is not None else None
+            return known.seq, given
         shown = inherited(of_inputs(map(desk.published, job.inputs), job.agent.name))
         draft = draft_of(TypeTable(), question, key=f"{job.id}/ask/{self.key}/{turn}", visibility=shown)
         [asked] = await desk.publish_from(job, [draft])

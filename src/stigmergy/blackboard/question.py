@@ -76,6 +76,11 @@ class HumanAnswer(BaseModel):
     value: JsonValue = None
     by: str = ""
 
+    @property
+    def missing(self) -> bool:
+        """Whether nobody answered in time, and there was no default."""
+        return self.by == DEADLINE and self.value is None
+
 
 DEADLINE = "deadline"
 """Who answers when nobody did in time."""
