@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "graph": ("graph", "STORE"),
     "export": ("export", "STORE"),
     "retry": ("retry", "STORE", "4"),
+    "cancel": ("cancel", "STORE", "4"),
+    "cancel a run": ("cancel", "STORE", "--run", "main"),
     "replay": ("replay", "STORE", "team.py"),
     "resume": ("resume", "team.py", "--store", "STORE"),
     "run": ("run", "team.py", "--seed", "good.jsonl", "--store", "STORE"),

@@ -81,6 +81,7 @@ IN_JSON = {
     "dead-letters": "dead-letters run.db",
     "retry": "retry run.db 6",
     "discard": "discard run.db 6 --reason no",
+    "cancel": "cancel run.db --run main",
     "answer": "answer ship.db HumanQuestion by=air",
     "verify": "verify run.db",
     "backup": "backup run.db copy.db",

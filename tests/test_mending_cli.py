@@ -107,3 +107,29 @@ def test_dead_letters_are_listed_inspected_retried_edited_and_discarded() -> Non
     assert "discarded: a typing error" in resumed.stdout
     again = stigmergy(f"discard run.db {second} --reason x")
     assert (again.exit_code, again.stderr.startswith(f"NotFound: ship@{second} was tried again already")) == (2, True)
+
+
+def test_what_is_open_is_cancelled_by_its_activation_its_artifact_or_its_run() -> None:
+    seeded(500, 600, 700, 800)
+    shown = json.loads(stigmergy("show run.db --all --json").stdout)
+    orders = [a["id"] for a in shown if a["type"] == "Order"]
+    first, second = (next(a["payload"]["about"] for a in shown if a["root"] == order and a["id"] != order)
+                     for order in orders[:2])  # fmt: skip
+    done = stigmergy(f"cancel run.db ship@{first}")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "1 activation cancelled\n")
+    done = stigmergy(f"cancel run.db Order@{orders[1]} --json --reason", "a typing error")
+    assert json.loads(done.stdout) == {"cancelled": [second]}
+    assert stigmergy(f"cancel run.db {first}").stderr == "nothing of it is open\n"
+    assert stigmergy("cancel run.db --run main").stderr == "2 activations cancelled\n"
+    resumed = stigmergy("resume shipping.py --store run.db")
+    assert "nothing left to do" in resumed.stdout
+    assert "a typing error" in resumed.stdout
+
+
+@pytest.mark.parametrize("words", [[], ["99999"], ["Order@99999"], ["--run", "nope"], ["x"], ["3", "--reason", " "]])
+def test_what_cannot_be_cancelled_is_said_in_one_line(words: list[str]) -> None:
+    seeded(500)
+    before = json.loads(stigmergy("show run.db --json").stdout)["open"]
+    refused = stigmergy("cancel run.db", *words)
+    assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert json.loads(stigmergy("show run.db --json").stdout)["open"] == before

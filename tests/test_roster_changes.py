@@ -103,14 +103,15 @@ async def test_who_is_gone_and_waited_for_is_named_with_the_way_out(
     [change] = [c for c in again.roster_changes if c.change == "removed"]
     assert len(change.open) == 5
     assert change.open[0] == first.id + 1
+    ids = ", ".join(map(str, change.open[:3]))
     assert str(change) == (
         f"agent 'old' is gone, with 5 open activations: {', '.join(f'old@{i}' for i in change.open[:3])}, …. "
-        f"Define it again, or give them up with board.cancel({', '.join(map(str, change.open[:3]))}, …)"
+        f"Define it again, or give them up with board.cancel({ids}, …) or stigmergy cancel"
     )
     assert [vars(r)["who"] for r in caplog.records] == ["old"]
     [left] = report.left.unfinished
     assert left.line() == "old: 5 ready, and no such agent takes part"
-    assert left.command("run.db") == f"define agent 'old' again, or await board.cancel({change.open[0]})"
+    assert left.command("run.db") == f"define agent 'old' again, or stigmergy cancel run.db {change.open[0]}"
     await again.cancel(*change.open)
     assert not (await again.run_until_idle()).left.unfinished
     back = copying(await new_board.reopened(again), name="old")

@@ -11,6 +11,7 @@ import typer
 from pydantic import JsonValue
 
 from stigmergy.blackboard.errors import UnknownField
+from stigmergy.blackboard.events import Ended
 from stigmergy.blackboard.question import HumanQuestion
 from stigmergy.blackboard.reading.dead_letters import DeadLetter
 from stigmergy.blackboard.reading.view import read
@@ -81,8 +82,27 @@ def discard(
         told(f"{len(ids)} discarded", as_json=as_json, discarded=ids)
 
 
+def cancel(
+    store: Board,
+    subject: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID...]", help="33 or agent@33; of an artifact, all that descends from it."),
+    ] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Everything of this run.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for whoever looks at it later.")] = "asked for",
+    as_json: Json = False,
+) -> None:
+    """End what is open on a board that nobody runs. Nothing of it starts any more."""
+    with errors():
+        if not subject and run is None:
+            raise typer.BadParameter("give an ID, or --run.")
+        ended = in_a_loop(lambda: _cancelled(store, subject or (), run, reason))
+        said = f"{number(len(ended), 'activation')} cancelled" if ended else "nothing of it is open"
+        told(said, as_json=as_json, cancelled=ended)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
-    "dead-letters": dead_letters, "retry": retry, "discard": discard, "answer": answer,
+    "dead-letters": dead_letters, "retry": retry, "discard": discard, "cancel": cancel, "answer": answer,
 }  # fmt: skip
 
 
@@ -90,6 +110,16 @@ async def _do(store: Path, verb: Callable[[Blackboard], Awaitable[object]]) -> N
     """Change a board and run nothing."""
     async with Blackboard(store) as board:
         await verb(board)
+
+
+async def _cancelled(store: Path, ids: Sequence[str], run: str | None, reason: str) -> list[int]:
+    """Cancel, and say which activations that ended."""
+    with read(store):
+        pass  # a file that is none is to be named, and not made
+    async with Blackboard(store) as board:
+        before = board.last
+        await board.cancel(*ids, run=run, reason=reason)
+        return [e.cause for e in board.events(before) if isinstance(e, Ended)]
 
 
 def _checked(store: Path, activations: Sequence[str]) -> list[int]:

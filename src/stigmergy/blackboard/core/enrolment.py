@@ -76,7 +76,8 @@ class RosterChange:
         which = ", ".join(f"{self.name}@{id}" for id in self.open[:3]) + more
         ids = ", ".join(map(str, self.open[:3])) + more
         count = number(len(self.open), "open activation")
-        return f"{who} is gone, with {count}: {which}. Define it again, or give them up with board.cancel({ids})"
+        give_up = f"give them up with board.cancel({ids}) or stigmergy cancel"
+        return f"{who} is gone, with {count}: {which}. Define it again, or {give_up}"
 
 
 def roster_changes(state: State, enrolments: Sequence[Enrolment]) -> tuple[RosterChange, ...]:

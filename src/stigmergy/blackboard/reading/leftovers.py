@@ -19,7 +19,7 @@ def next_command(store: str, verb: str, *arguments: object) -> str:
         return ""
     if store == "memory":
         call = f"board.{verb}({', '.join('...' if a is ... else repr(a) for a in arguments)})"
-        return f"await {call}" if verb in ("retry", "answer") else call
+        return f"await {call}" if verb in ("retry", "answer", "cancel") else call
     return " ".join(["stigmergy", verb, shlex.quote(store), *(shlex.quote(str(a)) for a in arguments)])
 
 
@@ -210,7 +210,7 @@ class Unfinished:
     def command(self, store: str) -> str:
         """What to do next."""
         if self.gone and store:
-            return f"define agent {self.agent!r} again, or await board.cancel({self.oldest})"
+            return f"define agent {self.agent!r} again, or {next_command(store, 'cancel', self.oldest)}"
         if store == "memory":
             return "await board.run_until_idle()"
         return f"stigmergy resume FILE --store {shlex.quote(store)}" if store else ""
