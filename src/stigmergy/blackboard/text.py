@@ -70,9 +70,20 @@ def number(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+_COMMANDS = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"} | {
+    c: f"\\u{c:04x}" for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+"""Characters that a terminal obeys instead of showing them, some by writing backwards, as they are written in code."""
+
+
+def plain(text: str) -> str:
+    """The text as it is safe to print: it may come from anywhere, and a terminal does what it is told."""
+    return text if text.isprintable() else text.translate(_COMMANDS)
+
+
 def short(text: str, width: int = 60) -> str:
-    """One line of at most `width` characters."""
-    flat = " ".join(text[: 4 * width].split())
+    """One line of at most `width` characters, safe to print."""
+    flat = plain(" ".join(text[: 4 * width].split()))
     return flat if len(flat) <= width and len(text) <= 4 * width else flat[: width - 1].rstrip() + "…"
 
 

@@ -19,7 +19,7 @@ from stigmergy.blackboard.definitions import Limits
 from stigmergy.blackboard.errors import StoreError
 from stigmergy.blackboard.reading.report import Report
 from stigmergy.blackboard.reading.view import read
-from stigmergy.blackboard.text import number
+from stigmergy.blackboard.text import number, plain
 from stigmergy.board import Blackboard
 from stigmergy.cli import caring, mending
 from stigmergy.cli.checking import check_json, check_lines, checked
@@ -228,7 +228,7 @@ def why_not(
     with errors(), read(store) as file:
         view = file if target is None else informed(file, load(target, settings))
         answer = past(view, at).why_not(agent, artifact)
-        typer.echo(answer.to_json() if as_json else str(answer))
+        typer.echo(answer.to_json() if as_json else plain(str(answer)))
 
 
 @app.command()
@@ -243,7 +243,7 @@ def prompt(
     with errors(traceback=traceback), read(store) as file:
         roster = load(target, settings)
         request = prompt_of(informed(file, roster), roster, agent, *artifact)
-        typer.echo(request.model_dump_json(indent=2) if as_json else str(request))
+        typer.echo(request.model_dump_json(indent=2) if as_json else plain(str(request)))
 
 
 @app.command()

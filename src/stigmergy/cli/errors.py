@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from stigmergy.blackboard.errors import BoardError, StigmergyError, StoreError
+from stigmergy.blackboard.text import plain
 
 _UsageError: Any = typer.BadParameter.__bases__[0]
 """Click's, of which newer versions of typer have a copy of their own."""
@@ -27,7 +28,7 @@ class Commands(TyperGroup):
         except _UsageError as error:
             said = " ".join(error.format_message().split())
             command = error.ctx.command_path if error.ctx is not None else "stigmergy"
-            typer.echo(f"UsageError: {said}{'' if said[-1:] in '.?' else '.'} See {command} --help.", err=True)
+            say(f"UsageError: {said}{'' if said[-1:] in '.?' else '.'} See {command} --help.", err=True)
             code = 2
         except typer.Abort:
             code = 130
@@ -42,7 +43,7 @@ def errors(*, traceback: bool = False, hint: str = "") -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, asyncio.CancelledError):
-        typer.echo(f"interrupted.{hint}", err=True)
+        say(f"interrupted.{hint}", err=True)
         raise typer.Exit(130) from None
     except BrokenPipeError:
         sys.stderr.close()
@@ -50,14 +51,19 @@ def errors(*, traceback: bool = False, hint: str = "") -> Iterator[None]:
     except StigmergyError as error:
         if traceback:
             raise
-        typer.echo(f"{error.code}: {error}", err=True)
+        say(f"{error.code}: {error}", err=True)
         raise typer.Exit(3 if isinstance(error, StoreError | BoardError) else 2) from None
     except (OSError, ValueError) as error:
         if traceback:
             raise
         what = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) and error.filename else error
-        typer.echo(f"{type(error).__name__}: {what}", err=True)
+        say(f"{type(error).__name__}: {what}", err=True)
         raise typer.Exit(2) from None
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print what is for people."""
+    typer.echo(plain(text), err=err)
 
 
 def told(said: str, *, as_json: bool, quiet: bool = False, **facts: object) -> None:
@@ -65,4 +71,4 @@ def told(said: str, *, as_json: bool, quiet: bool = False, **facts: object) -> N
     if as_json:
         typer.echo(json.dumps(facts, ensure_ascii=False))
     elif not quiet:
-        typer.echo(said, err=True)
+        say(said, err=True)

@@ -17,7 +17,7 @@ from stigmergy.blackboard.reading.dead_letters import DeadLetter
 from stigmergy.blackboard.reading.view import read
 from stigmergy.blackboard.text import number, seconds, short, table
 from stigmergy.board import Blackboard
-from stigmergy.cli.errors import errors, told
+from stigmergy.cli.errors import errors, say, told
 from stigmergy.cli.options import Board, Json
 from stigmergy.loop import in_a_loop
 
@@ -51,7 +51,7 @@ def dead_letters(
             typer.echo(json.dumps([letter.record() for letter in found], ensure_ascii=False, indent=2))
             return
         for line in chain.from_iterable(map(_told, found)) if activation else _listed(found):
-            typer.echo(line)
+            say(line)
 
 
 def retry(

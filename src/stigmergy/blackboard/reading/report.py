@@ -18,8 +18,8 @@ from stigmergy.blackboard.definitions import Limits, Subscription
 from stigmergy.blackboard.errors import RunFailed, StigmergyError
 from stigmergy.blackboard.events import ErrorInfo, Reason
 from stigmergy.blackboard.reading.left import left_on, put_aside
-from stigmergy.blackboard.reading.leftovers import Leftover, Leftovers, PutAside, Unfinished, next_command
-from stigmergy.blackboard.text import html_table, money, number, seconds, table
+from stigmergy.blackboard.reading.leftovers import MESSAGE, Leftover, Leftovers, PutAside, Unfinished, next_command
+from stigmergy.blackboard.text import html_table, money, number, seconds, short, table
 
 _SHOWN_BRANCHES = 20
 _SHOWN_OF_A_KIND = 5
@@ -186,7 +186,7 @@ class Report:
     def headline(self) -> str:
         """The first line: why it stopped, and after how long."""
         words, otherwise = _REASONS[self.reason]
-        detail = self.detail or otherwise
+        detail = short(self.detail, MESSAGE) or otherwise
         if self.reason == "timeout":
             detail = f"{number(self.open, 'activation')} not finished"
         return f"{words} {seconds(self.seconds)}" + (f": {detail}" if detail else "")
