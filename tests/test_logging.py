@@ -31,7 +31,20 @@ def test_a_dead_letter_is_a_warning_with_its_facts_for_whoever_listens(caplog: p
     board = board_that_fails()
     with caplog.at_level(logging.WARNING, "stigmergy"):
         report = board.run_sync(Task(name="this"))
-    assert [record.getMessage() for record in caplog.records] == ["dead letter"]
+    dead = report.left.dead_letters[0].activation
+    assert [record.getMessage() for record in caplog.records] == [
+        f"dead letter: board=memory activation={dead} error='ValueError: cannot do this'"
+    ]
     facts = vars(caplog.records[0])
     assert facts["activation"] == report.left.dead_letters[0].activation
     assert facts["error"] == "ValueError: cannot do this"
+
+
+def test_a_plain_log_file_says_in_one_line_what_happened_and_where(caplog: pytest.LogCaptureFixture) -> None:
+    board = board_that_fails()
+    with caplog.at_level(logging.INFO, "stigmergy"):
+        board.run_sync(Task(name="this\nand that, with token=0123456789abcdef"))
+    [opened, dead] = [logging.Formatter("%(levelname)s %(name)s %(message)s").format(r) for r in caplog.records]
+    assert opened == "INFO stigmergy opened: board=memory epoch=1"
+    assert dead.startswith("WARNING stigmergy dead letter: board=memory activation=")
+    assert dead.endswith(r"error='ValueError: cannot do this\nand that, with token=[hidden]'")

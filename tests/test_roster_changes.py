@@ -74,7 +74,7 @@ async def test_who_is_new_gone_or_changed_is_told(new_board: Boards, caplog: pyt
     assert report.roster_changes == again.roster_changes
     assert [c["name"] for c in json.loads(report.to_json())["roster_changes"]] == [c.name for c in again.roster_changes]
     assert all(line in str(report) for line in ["since the last run", *said(again)])
-    lines = [vars(r)["what"] for r in caplog.records if r.getMessage() == "the roster has changed"]
+    lines = [vars(r)["what"] for r in caplog.records if r.getMessage().startswith("the roster has changed: ")]
     assert lines == said(again)
 
 

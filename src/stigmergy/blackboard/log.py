@@ -18,10 +18,15 @@ LOUD: frozenset[type[Event]] = frozenset((Opened, Ended, Faulted))
 
 
 def say(level: int, message: str, **facts: object) -> None:
-    """Log a line with its facts, without secrets, if anybody listens."""
+    """Log a line with its facts, without secrets, if anybody listens: in its text, and as fields of the record."""
     if LOGGER.isEnabledFor(level) and _heard():
         shown = {name: redacted(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
-        _structured().log(level, message, **shown)
+        text = " ".join(f"{name}={_told(fact)}" for name, fact in shown.items())
+        _structured().log(level, f"{message}: {text}", **shown)
+
+
+def _told(fact: object) -> str:
+    return fact if isinstance(fact, str) and fact.isprintable() and " " not in fact and fact else repr(fact)
 
 
 def say_event(event: Event, board: str) -> None:
