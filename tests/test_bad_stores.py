@@ -1,6 +1,7 @@
 """Boards on files that are no boards, damaged, full, not writable, owned by others, or taken away: an error of one
 family in one line, the file as it was, and everything acknowledged still there."""
 
+import json
 import os
 import resource
 import shutil
@@ -324,6 +325,10 @@ async def test_on_a_full_disk_what_was_acknowledged_stays_and_the_board_goes_on_
             report = await board.run_until_idle()
             assert report.reason == "broken"
             assert "the disk is full" in report.detail
+            kept_there = read(path).report()
+            assert (report.done, report.artifacts, report.open) == (
+                kept_there.done, kept_there.artifacts, kept_there.open
+            )  # fmt: skip
             with pytest.raises(BoardBroken) as broken:
                 await board.publish(A())
             one_line(broken.value)
@@ -361,6 +366,42 @@ async def test_a_limit_on_the_size_of_files_is_as_good_as_a_full_disk(tmp_path: 
     async with with_a_witness(Blackboard(path)) as again:
         assert numbers(again, A)[: len(kept) + 1] == [-1, *kept]
         await goes_on(again)
+
+
+GROWING = """
+from pydantic import BaseModel
+from stigmergy import Roster
+
+class Seed(BaseModel):
+    n: int
+
+class Grown(BaseModel):
+    text: str
+
+roster = Roster()
+
+@roster.agent
+async def grow(seed: Seed) -> Grown:
+    return Grown(text="x" * 50_000)
+"""
+
+
+def test_a_disk_that_fills_up_in_a_run_is_a_store_that_cannot_be_used_and_the_report_shows_what_is_kept(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "growing.py").write_text(GROWING)
+    (tmp_path / "seeds.jsonl").write_text("\n".join(f'{{"n": {n}}}' for n in range(20)))
+    limited = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000));"
+        "from stigmergy.cli import main; main()"
+    )
+    line = ["run", "growing.py", "--seed", "seeds.jsonl", "--type", "Seed", "--store", "run.db", "--json"]
+    done = subprocess.run([sys.executable, "-c", limited, *line], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (3, "")
+    said, kept = json.loads(done.stdout), read(tmp_path / "run.db").report()
+    assert said["reason"] == "broken"
+    assert (said["done"], said["artifacts"], said["open"]) == (kept.done, kept.artifacts, kept.open)
+    assert kept.open
 
 
 # -- what somebody else does to it -------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,6 +23,7 @@ from stigmergy.blackboard.errors import (
     NotFound,
     PublishError,
     SeedError,
+    StoreError,
     UseContext,
 )
 from stigmergy.blackboard.events import Event, Priority, Visibility
@@ -174,6 +177,10 @@ class Blackboard(TendedBoard):
                 await owner.announce(reason, detail)
             if goal is not None and goal.error is not None:
                 raise goal.error
+            if reason == "broken":
+                with suppress(StoreError):  # what is in memory is ahead of the log, and may be lost
+                    kept = self.report()
+                    return replace(kept, reason=reason, detail=detail, roster_changes=self._roster_changes)
             return report_of(
                 owner.folded.ledger, owner.folded.state, store=self._store.name, ref=ref_in(owner.reader),
                 limits=self.limits, subscriptions=owner.decider.index.subscriptions, reason=reason, detail=detail,

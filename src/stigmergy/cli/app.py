@@ -353,7 +353,8 @@ def _finish(report: Report | None, target: str, *, as_json: bool, quiet: bool) -
         typer.echo(report.to_json())
     elif not quiet:
         typer.echo(report.for_shell(target))
-    raise typer.Exit(4 if report.reason in ("budget", "timeout") else 0 if report.ok else 1)
+    stopped = {"budget": 4, "timeout": 4, "broken": 3}
+    raise typer.Exit(stopped.get(report.reason, 0 if report.ok else 1))
 
 
 def _resume(target: str, store: Path) -> str:
