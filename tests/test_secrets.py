@@ -52,6 +52,27 @@ def test_what_looks_like_a_secret_is_hidden_once_and_for_all(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "secret",
+    [
+        *(f"{kind}-{CANARY}" for kind in ("sk", "pk", "rk", "tvly", "gsk", "xai", "xoxb", "XOXP")),
+        *(f"{kind}_{CANARY}abcd" for kind in ("gho", "ghp", "ghs", "ghu", "ghr", "github_pat", "hf", "HF")),
+        *(f"{kind}0123456789ABCDEF" for kind in ("AKIA", "ASIA")),
+        f"AIza{CANARY}{CANARY}",
+        f"eyJ{CANARY}.{CANARY}.{CANARY}",
+        *(
+            f"{name}={CANARY}"
+            for name in ("accesskey", "private-key", "client_secret", "refresh_token", "passwd", "PASSWORD")
+        ),
+        f"ftp://anna:{CANARY}@host",
+        f"BEARER {CANARY}",
+    ],
+)
+def test_every_kind_of_secret_is_hidden_wherever_it_stands(secret: str) -> None:
+    for text in (secret, f"it was {secret}.", f"'{secret}'"):
+        assert "[hidden]" in redacted(text)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "Unexpected token: foo",
