@@ -24,7 +24,7 @@ from stigmergy.board import Blackboard
 from stigmergy.cli import caring, mending
 from stigmergy.cli.checking import check_json, check_lines, checked
 from stigmergy.cli.doctor import doctor
-from stigmergy.cli.errors import Commands, errors, told
+from stigmergy.cli.errors import Commands, errors, told, writing
 from stigmergy.cli.loading import load, parse_limits
 from stigmergy.cli.looking import (
     artifact_lines,
@@ -272,7 +272,8 @@ def make_test(
         if output is None:
             typer.echo(json.dumps({"test": text}, ensure_ascii=False) if as_json else text, nl=as_json)
             return
-        output.write_text(text, encoding="utf-8")
+        with writing(output):
+            output.write_text(text, encoding="utf-8")
         run_it = f"pytest {shlex.quote(str(output))}"
         told(f"wrote {output}; run it with: {run_it}", as_json=as_json, wrote=str(output), next=run_it)
 
@@ -311,7 +312,7 @@ def export(
         if output is None:
             write_stream(view, sys.stdout)
             return
-        with output.open("w", encoding="utf-8") as file:
+        with writing(output), output.open("w", encoding="utf-8") as file:
             count = write_stream(view, file)
         told(f"wrote {number(count, 'artifact')} to {output}", as_json=as_json, wrote=str(output), artifacts=count)
 

@@ -5,12 +5,13 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from stigmergy.blackboard.errors import BoardError, StigmergyError, StoreError
+from stigmergy.blackboard.errors import BadFileName, BoardError, StigmergyError, StoreError
 from stigmergy.blackboard.text import plain
 
 _UsageError: Any = typer.BadParameter.__bases__[0]
@@ -59,6 +60,19 @@ def errors(*, traceback: bool = False, hint: str = "") -> Iterator[None]:
         what = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) and error.filename else error
         say(f"{type(error).__name__}: {what}", err=True)
         raise typer.Exit(2) from None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Where a file is written.
+
+    Raises:
+        BadFileName: it cannot be.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise BadFileName(f"{str(path)!r} cannot be written: {error.strerror}. Choose another file.") from error
 
 
 def say(text: str, *, err: bool = False) -> None:
