@@ -43,7 +43,7 @@ class HandMadeLog(Generic[S]):
         self.requests: dict[int, ActivationRequest] = {}
         self.published: list[BaseModel] = []
         self.cancelled: list[int] = []
-        self._json: TypeAdapter[S] = TypeAdapter(state_type(component))
+        self._json: TypeAdapter[S] = TypeAdapter(state_type(type(component)))
         self._pending: deque[Seen] = deque()
 
     def observe(self, event: Event, cause: int = 0, payload: BaseModel | None = None) -> int:

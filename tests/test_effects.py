@@ -246,10 +246,12 @@ async def test_a_recorded_result_that_no_longer_fits_the_annotation_is_named(new
     def act() -> dict[str, int]:
         return {"n": 1}
 
+    def edited() -> Reply:
+        raise NotImplementedError
+
     @board.agent(retry=Retry(attempts=2))
     async def work(a: A, ctx: Context) -> None:
-        await ctx.call("act", act)
-        act.__annotations__["return"] = Reply
+        await ctx.call("act", act if ctx.attempt == 1 else edited)
         raise OSError
 
     await board.publish(A())

@@ -7,7 +7,9 @@ from decimal import Decimal
 from functools import cached_property
 from hashlib import blake2b
 from time import perf_counter
+from types import FunctionType
 from typing import Any, ParamSpec, TypeVar, cast, get_type_hints, overload
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, JsonValue, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
@@ -41,6 +43,9 @@ T = TypeVar("T")
 I = TypeVar("I", bound=BaseModel)  # noqa: E741  the instructions' type
 
 Drafting = Callable[..., Draft | None]
+
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(JsonValue)
+_DECODERS: WeakKeyDictionary[FunctionType, TypeAdapter[Any]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,14 +373,21 @@ def _recordable(key: str, result: object, decoder: TypeAdapter[Any]) -> bytes:
 
 
 def _decoder(fn: Callable[..., Any]) -> TypeAdapter[Any]:
+    """What reads the results of a function back; made once for each, as it takes longer than many an effect."""
+    function = getattr(fn, "__func__", fn)
+    decoder = _DECODERS.get(function) if isinstance(function, FunctionType) else None
+    if decoder is not None:
+        return decoder
     try:
-        hints = get_type_hints(fn)
-    except (NameError, TypeError):
-        hints = {}
-    returns = hints.get("return", JsonValue)
+        returns = get_type_hints(fn).get("return", object)
+    except (NameError, TypeError):  # a name that is not known yet may be later
+        return _ANYTHING
     try:
-        return TypeAdapter(JsonValue if returns in (Any, object) else returns)
+        decoder = _ANYTHING if returns in (Any, object) else TypeAdapter(returns)
     except PydanticSchemaGenerationError as error:
         raise NotJournalable(
             f"{getattr(fn, '__qualname__', fn)!r} returns {returns!r}, which cannot be recorded. Return a model."
         ) from error
+    if isinstance(function, FunctionType):
+        _DECODERS[function] = decoder
+    return decoder

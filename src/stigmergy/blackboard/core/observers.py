@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, get_args
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -24,13 +25,24 @@ def overrides(component: AnyComponent, method: str) -> bool:
     return getattr(type(component), method) is not getattr(Component, method)
 
 
-def state_type(component: AnyComponent) -> Any:
+def state_type(component: type[AnyComponent]) -> Any:
     """The declared type of a component's state: the argument of `Component[...]`; None if there is none."""
-    for cls in type(component).__mro__:
+    for cls in component.__mro__:
         for base in cls.__dict__.get("__orig_bases__", ()):
             if get_args(base) and issubclass(getattr(base, "__origin__", object), Component):
                 return get_args(base)[0]
     return type(None)
+
+
+_AS_JSON: WeakKeyDictionary[type[Any], TypeAdapter[Any]] = WeakKeyDictionary()
+
+
+def _as_json(cls: type[AnyComponent]) -> TypeAdapter[Any]:
+    """Reads and writes the states of components of a class; making it takes longer than using it."""
+    adapter = _AS_JSON.get(cls)
+    if adapter is None:
+        adapter = _AS_JSON[cls] = TypeAdapter(state_type(cls))
+    return adapter
 
 
 class Observers:
@@ -41,7 +53,7 @@ class Observers:
         if len(self.components) != len(components):
             raise BadComponent("two components have one name. Give one of them a `name` of its own.")
         for c in components:
-            if state_type(c) is not type(None) and not overrides(c, "start"):
+            if state_type(type(c)) is not type(None) and not overrides(c, "start"):
                 raise BadComponent(f"component {c.name!r} has state but no start(). Return the first state there.")
         self.states: dict[str, Any] = {c.name: c.start() for c in components}
         self.versions = {c.name: version_of(c) for c in components}
@@ -183,7 +195,7 @@ class Observers:
         dumped: dict[str, tuple[str, str]] = {}
         for name, c in self.components.items():
             with suppress(PydanticSerializationError):  # then the log is folded instead
-                text = TypeAdapter(state_type(c)).dump_json(self.states[name], warnings=False).decode()
+                text = _as_json(type(c)).dump_json(self.states[name], warnings=False).decode()
                 dumped[name] = (self._made[name], text)
         return dumped
 
@@ -203,6 +215,6 @@ class Observers:
 
     def _state(self, name: str, text: str) -> Any:
         try:
-            return TypeAdapter(state_type(self.components[name])).validate_json(text)
+            return _as_json(type(self.components[name])).validate_json(text)
         except ValidationError:
             return _UNREADABLE
