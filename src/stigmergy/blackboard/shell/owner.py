@@ -99,7 +99,7 @@ class Owner:
             self.past.remember(events)
             if last - self._snapshot_at >= SNAPSHOT_EVERY:
                 self._snapshot_at = last
-                writer.keep(self.folded.snapshot())
+                writer.keep(self.folded.snapshot)
         elif self.watchers:
             self._tell_watchers()
         if self.decider.stopped:
@@ -288,7 +288,7 @@ class Owner:
         if self._quiet is not None and not self._quiet.done():
             self._quiet.set_result(None)
         self.record(self.decider.leave(self.clock.now()))
-        self.writer.keep(self.folded.snapshot())
+        self.writer.keep(self.folded.snapshot)
         await self.writer.finish()
 
     async def _until_quiet(self) -> None:

@@ -70,10 +70,10 @@ class Writer:
                 raise
             del self._young[: len(young)]
 
-    def keep(self, snapshot: Snapshot) -> None:
-        """Save a snapshot once everything before it is durable."""
+    def keep(self, snapshot: Callable[[], Snapshot]) -> None:
+        """Save a snapshot of now once everything before it is durable; an immediate store has no use for one."""
         if not self._immediate:
-            self._take(snapshot)
+            self._take(snapshot())
 
     def _take(self, what: list[Event] | Snapshot) -> None:
         self._decisions.append(what)
