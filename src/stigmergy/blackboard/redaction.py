@@ -46,7 +46,9 @@ def redacted(text: str) -> str:
     for value in _given:
         text = text.replace(value, HIDDEN)
     low = text.lower()
-    return _SECRETS.sub(_hidden, text) if any(sign in low for sign in _SIGNS) else text
+    if text.isascii() and not any(sign in low for sign in _SIGNS):  # other alphabets have letters that count as these
+        return text
+    return _SECRETS.sub(_hidden, text)
 
 
 def _hidden(found: "re.Match[str]") -> str:
