@@ -55,7 +55,7 @@ class Simulation(Process):
             (self.publish_inside, 3), (self.call, 8), (self.called, 8), (self.cancel, 2), (self.redrive, 2),
             (self.release, 3), (self.wake, 9), (self.rest, 4), (self.close_run, 1), (self.resume, 4),
             (self.body_ends, 3), (self.flush, 5), (self.make_twin, 3), (self.crashes, 2), (self.restart, 2),
-            (self.hire, 1),
+            (self.hire, 1), (self.erase, 1),
         ]  # fmt: skip
         kinds, weights = zip(*steps_with_weight, strict=True)
         for self.step in range(1, steps + 1):

@@ -85,6 +85,8 @@ class Books:
     """When a version of a component broke."""
     faulted: dict[str, int] = field(default_factory=dict)
     notes: set[tuple[str, int]] = field(default_factory=set)
+    gone: set[int] = field(default_factory=set)
+    """What is erased: nobody who comes later is offered it."""
     last: int = 0
     at: float = 0.0
 
@@ -113,7 +115,8 @@ class Books:
 
     def _published(self, e: Published) -> None:
         self.published[e.seq] = e
-        self.payloads[e.seq] = self.types.decode(e.type, e.version, e.payload)
+        if e.payload:  # or it is erased by now, and was known before
+            self.payloads[e.seq] = self.types.decode(e.type, e.version, e.payload)
         if e.key is not None:
             self.keys[e.run, e.key] = e.seq
         if e.work is not None:
@@ -197,6 +200,9 @@ class Books:
 
     def _resumed(self, e: ev.Resumed) -> None:
         self.closed.discard(e.run)
+
+    def _erased(self, e: ev.Erased) -> None:
+        self.gone |= {id for id in self.published if id < e.before} - set(e.keep)
 
     def _faulted(self, e: ev.Faulted) -> None:
         self.faults[e.component, e.fingerprint] = self.faulted[e.component] = e.seq

@@ -17,10 +17,11 @@ from stigmergy.blackboard.core.matching import Index
 from stigmergy.blackboard.core.observers import Observers, overrides
 from stigmergy.blackboard.core.state import State
 from stigmergy.blackboard.definitions import AgentSpec, Limits
-from stigmergy.blackboard.errors import CallRefused, NotFound, PublishError
+from stigmergy.blackboard.errors import CallRefused, NotFound, PayloadErased, PublishError
 from stigmergy.blackboard.events import Event, Published
-from stigmergy.blackboard.payloads.envelope import envelope
+from stigmergy.blackboard.payloads.envelope import opened
 from stigmergy.blackboard.payloads.table import TypeTable
+from stigmergy.blackboard.reading.erasable import erasable
 from stigmergy.blackboard.shell.past import RecentPast
 from stigmergy.blackboard.stores.base import Row
 from stigmergy.blackboard.stores.memory import MemoryStore
@@ -32,7 +33,7 @@ from tests.simulation_world import MODELS, mended, random_agent, random_world, r
 
 WINDOW = 40
 Decision = Callable[[Decider], list[Event]]
-REFUSALS = (PublishError, CallRefused, NotFound)
+REFUSALS = (PublishError, CallRefused, NotFound, PayloadErased)
 
 
 def same(one: bytes, other: bytes) -> bool:
@@ -98,8 +99,10 @@ class Process:
             self.store.append_now(rows)
         if self.rng.random() < 0.5 and not self.crashed and self.step:
             self.store.reader().keep(self.folded.snapshot())
+        emptied = {row.seq for row in self.store.reader().events(kinds=("Published",)) if not row.payload}
+        self.books.gone = emptied  # what was only said to be erased, when a process died, is still there
         self.past = RecentPast(self.store.reader(), self.types, self.envelope)
-        self.folded: Folded = fold(self.store.reader(), Observers(self.world.components), self.envelope)
+        self.folded: Folded = fold(self.store.reader(), Observers(self.world.components), self.envelope, anew=True)
         self.state = self.folded.state
         self.shadow = self.copy()
         self.twin = None
@@ -122,7 +125,7 @@ class Process:
         self.books.guards = frozenset(c.name for c in self.world.components if overrides(c, "admit"))
 
     def envelope(self, event: Published) -> Artifact[Any]:
-        return envelope(event, self.types.decode(event.type, event.version, event.payload))
+        return opened(self.types, event)
 
     def enrolments(self, roster: Sequence[AgentSpec]) -> list[Enrolment]:
         components = self.world.components if self.doing != "hire" else ()
@@ -136,7 +139,7 @@ class Process:
         self.buffer = []
         self.crashed = True
         old = self.books
-        self.books = Books(self.types, generation=old.generation)
+        self.books = Books(self.types, generation=old.generation, payloads=old.payloads)
         for rows in self.rows:
             for row in rows:
                 self.books.absorb(decode(row))
@@ -166,7 +169,7 @@ class Process:
         store = MemoryStore()
         for rows in self.rows:
             store.append_now(rows)
-        folded = fold(store.reader(), Observers(self.world.components), self.envelope)
+        folded = fold(store.reader(), Observers(self.world.components), self.envelope, anew=True)
         assert same(folded.state.dump(), state), "the log folds into another state"
         assert folded.observers.dump() == self.folded.observers.dump(), "the log folds into other components"
         assert same(folded.ledger.dump(), ledger), "the log folds into another ledger"
@@ -197,6 +200,20 @@ class Process:
         for i, c in enumerate(self.world.components):
             if c.name in self.books.faulted and self.rng.random() < 0.5:
                 self.world.components[i] = mended(c)
+
+    def erase(self) -> None:
+        """What nothing needs is emptied; or only said to be, if the process dies right then."""
+        self.flush()
+        end = self.rng.randint(1, self.state.seq + 1)
+        keep = erasable(self.store.reader(), self.state, end).keep
+        self.do("erase", lambda d: d.erase(end, keep, self.now))
+        self.past.erase(end, keep)
+        self.flush()
+        if self.rng.random() < 0.2:
+            return
+        self.store.reader().erase(end, frozenset(keep))
+        goes = {row.seq for row in self.store.reader().events() if not row.payload}
+        self.rows = [[row._replace(payload="") if row.seq in goes else row for row in rows] for rows in self.rows]
 
     def hire(self) -> None:
         """Another agent joins a living board."""

@@ -83,7 +83,9 @@ class Auditor:
             if not mine & missed.keys() and not changed:
                 continue
             for id, p in self.books.published.items():
-                if id >= first.seq or (offer := self.books.taker(agent, p, first.at)) is None:
+                if id >= first.seq or id in self.books.gone:
+                    continue
+                if (offer := self.books.taker(agent, p, first.at)) is None:
                     continue
                 position = self.books.offered_at.get(id, first.seq)
                 late = missed.get(offer.subscription.id, first.seq) < position < first.seq

@@ -220,7 +220,7 @@ class OpenBoard(Roster, View):
         specs = with_reserve([agent.spec for agent in self.agents], self.components)
         if self._owner is None or self._refold:
             folded = fold(reader, Observers(self.components), self._envelope, anew=True)
-            for name, position in folded.began.items():
+            for name, position in folded.observers.began.items():
                 say(logging.WARNING, "a component knows nothing of what was erased before it came",
                     board=self._store.name, who=name, erased_at=position)  # fmt: skip
         else:

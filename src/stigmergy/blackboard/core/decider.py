@@ -198,7 +198,7 @@ class Decider(Running):
                 subscription = self.index.subscriptions[id]
                 after = state.seen.get(id, 0 if subscription.since == "start" else None)
                 if id not in state.enrolled and after is not None:
-                    missed[id] = max(after, state.erased - 1)
+                    missed[id] = after
                 if state.shapes.get(id, shape) != shape:
                     anew[id] = [self.past.artifact(artifact) for artifact in sorted(state.waiting.get(id, ()))]
         types = {slot.type_name for id in missed for slot in self.index.subscriptions[id].slots}

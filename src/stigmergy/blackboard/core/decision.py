@@ -75,7 +75,8 @@ class Past(Protocol):
         ...
 
     def since(self, types: set[str], after: int) -> list[tuple[int, Artifact[Any]]]:
-        """The artifacts of these types that were offered after that position, with where they were, in that order."""
+        """The artifacts of these types that were offered after that position, with where they were, in that order; what
+        is erased is not among them."""
         ...
 
     def draft(self, payload: BaseModel) -> Draft:

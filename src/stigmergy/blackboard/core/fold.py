@@ -41,8 +41,6 @@ class Folded:
     books: Ledger
     anew: bool = False
     unbooked: list[Event] = field(default_factory=list)
-    began: dict[str, int] = field(default_factory=dict)
-    """Components that know nothing of what was before a position: it was erased before they came."""
 
     @property
     def ledger(self) -> Ledger:
@@ -69,7 +67,7 @@ class Folded:
             if isinstance(event, Faulted):
                 observers.recall(event)
             elif isinstance(event, Erased):
-                self.began |= dict.fromkeys(observers.go_on(event, anew=self.anew), event.seq)
+                observers.go_on(event, anew=self.anew)
             _, _, faults = observers.step(event, artifact, request_of(a) if a else None)
             observers.unrecorded.update(faults)
             observers.changed.clear()

@@ -64,6 +64,8 @@ class Observers:
         self.changed: set[str] = set()
         self.blind: dict[str, PayloadErased] = {}
         """Who asks for a payload that is gone, and so can follow the log no further; see `go_on`."""
+        self.began: dict[str, int] = {}
+        """Who knows nothing of what was before a position, as it was erased before they came."""
         self._by_kind: dict[type[Event], list[AnyComponent]] = {}
         self._by_type: dict[str, list[AnyComponent]] = {}
         self._all: list[AnyComponent] = []
@@ -168,27 +170,24 @@ class Observers:
                 )
         return dumped
 
-    def go_on(self, books: Erased, *, anew: bool) -> list[str]:
+    def go_on(self, books: Erased, *, anew: bool) -> None:
         """Those that could not be shown a payload go on from the state that was put on record when it was erased.
 
         How they are made may have changed since: what is there is what they had.
 
         Args:
-            anew: who is not on record begins with nothing; else it stays behind.
-
-        Returns:
-            those that began with nothing.
+            anew: who is not on record begins with nothing, until a later record has it; else it stays behind.
         """
-        began = []
-        for name in list(self.blind):
+        for name in self.blind | self.began:
             state = self._state(name, books.states.get(name, ("", ""))[1])
-            if state is _UNREADABLE and anew:
-                state = self.components[name].start()
-                began.append(name)
             if state is not _UNREADABLE:
-                self.states[name] = state
-                del self.blind[name]
-        return began
+                self.began.pop(name, None)
+            elif anew and name in self.blind:
+                state, self.began[name] = self.components[name].start(), books.seq
+            else:
+                continue
+            self.states[name] = state
+            self.blind.pop(name, None)
 
     def dump(self) -> dict[str, tuple[str, str]]:
         """The states as JSON texts, with what the component that wrote each was made as, if they are data."""

@@ -158,4 +158,3 @@ class Dump:
     absent: list[str]
     maybe_done: list[int]
     fresh: list[int]
-    erased: int

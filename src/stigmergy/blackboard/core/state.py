@@ -69,8 +69,6 @@ class State:
         """component -> the fingerprint of every version of it that raised, and what it raised."""
         self.absent: set[str] = set()
         """Of these components, those that take no part now."""
-        self.erased = 0
-        """Payloads below this position are gone, but for what was alive then."""
         self.ready: list[int] = []
         self._fresh: list[int] = []
         self._apply: dict[type[Event], Callable[[Any], None]] = {
@@ -79,7 +77,7 @@ class State:
             ev.Opened: self._opened, ev.Enrolled: self._enrolled, ev.Expired: self._expired, ev.Held: self._held,
             ev.Released: self._released, ev.Withdrawn: self._withdrawn, ev.Calling: self._calling,
             ev.Called: self._called, ev.Faulted: self._faulted, ev.Idled: self._idled, ev.Closed: self._closed,
-            ev.Resumed: self._resumed, ev.Recalled: self._recalled, ev.Rang: self._rang, ev.Erased: self._erased,
+            ev.Resumed: self._resumed, ev.Recalled: self._recalled, ev.Rang: self._rang,
         }  # fmt: skip
 
     def apply(self, event: Event) -> None:
@@ -369,9 +367,6 @@ class State:
     def _resumed(self, e: ev.Resumed) -> None:
         self.runs[e.run].closed = self.runs[e.run].detail = ""
 
-    def _erased(self, e: ev.Erased) -> None:
-        self.erased = max(self.erased, e.before)
-
     def concerned(self, event: Event) -> Activation | None:
         """The open activation that an event is about; to be asked before the event is applied."""
         a = self.activations.get(event.cause)
@@ -394,7 +389,7 @@ class State:
                 [(s, scope, n) for (s, scope), n in self.ordinals.items()], list(self.held.values()),
                 list(self.works.values()), list(self.calls.values()), list(self.runs.values()),
                 {**self.seen, **dict.fromkeys(sorted(self.enrolled), -1)}, self.shapes, self.members, self.faults,
-                sorted(self.absent), self.maybe_done, self._fresh, self.erased,
+                sorted(self.absent), self.maybe_done, self._fresh,
             )
         )  # fmt: skip
 
@@ -420,6 +415,6 @@ class State:
         s.seen = {name: seq for name, seq in d.seen.items() if seq >= 0}
         s.enrolled = {name for name, seq in d.seen.items() if seq < 0}
         s.shapes, s.members, s.faults, s.absent = d.shapes, d.members, d.faults, set(d.absent)
-        s.maybe_done, s._fresh, s.erased = d.maybe_done, d.fresh, d.erased
+        s.maybe_done, s._fresh = d.maybe_done, d.fresh
         s.ready = [a.id for a in d.activations if a.status == "ready"]
         return s

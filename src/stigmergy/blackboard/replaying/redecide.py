@@ -134,7 +134,7 @@ class RecordedPast:
             released = self.event(row.cause)
             if isinstance(released, Published) and released.type in types:
                 offered[row.seq] = released
-        return [(at, self._open(offered[at])) for at in sorted(offered)]
+        return [(at, self._open(offered[at])) for at in sorted(offered) if offered[at].payload]
 
     def draft(self, payload: BaseModel) -> Draft:
         """A component's payload, checked and encoded."""

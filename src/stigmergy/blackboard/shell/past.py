@@ -38,6 +38,8 @@ class RecentPast:
         """How many published events there are when the oldest are forgotten."""
         self._ahead: dict[int, Row] = {}
         self._read_to = 0
+        self._erased: list[tuple[int, Container[int]]] = []
+        """What may still be in the store: below a position, but for some."""
 
     def remember(self, events: Iterable[Event]) -> None:
         """These events were decided; they are remembered until they are durable."""
@@ -71,7 +73,8 @@ class RecentPast:
                 del self._works[work]
 
     def erase(self, before: int, keep: Container[int]) -> None:
-        """What is erased from the store is not remembered, either."""
+        """What is erased from the store is not remembered, either, and offered to nobody."""
+        self._erased.append((before, keep))
         for id in [id for id in self._published if id < before and id not in keep]:
             event = self._published.pop(id)
             if event.key is not None:
@@ -151,7 +154,10 @@ class RecentPast:
             event = self.event(release.cause)
             if isinstance(event, Published) and event.type in types:
                 offered[release.seq] = event
-        return [(position, self._open(offered[position])) for position in sorted(offered)]
+        return [(position, self._open(e)) for position, e in sorted(offered.items()) if e.payload and self._is_kept(e)]
+
+    def _is_kept(self, event: Published) -> bool:
+        return not any(event.seq < before and event.seq not in keep for before, keep in self._erased)
 
     def draft(self, payload: BaseModel) -> Draft:
         """A component's payload, checked and encoded."""
