@@ -251,6 +251,9 @@ class Faithful(Simulation):
     def mend_components(self) -> None:
         return
 
+    def erase(self) -> None:
+        """What is erased cannot be decided again."""
+
     def replayed(self) -> Divergence | None:
         store = MemoryStore()
         for rows in self.rows:

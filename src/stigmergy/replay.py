@@ -77,6 +77,7 @@ def replay(run: View | str | Path, roster: Roster, *, until: int | None = None) 
 
     Raises:
         StoreError: the file is not there, or no board.
+        PayloadErased: something of it was erased.
         TypeClash: the roster and the board have two different classes of one name.
     """
     if not isinstance(run, View):

@@ -72,7 +72,16 @@ class Playback:
         self.events = 0
 
     def play(self, until: int | None) -> Divergence | None:
-        """Decide anew up to that position; the first difference."""
+        """Decide anew up to that position; the first difference.
+
+        Raises:
+            PayloadErased: something was erased, which decisions may have looked at.
+        """
+        for row in self._reader.events(kinds=("Erased",)):
+            raise PayloadErased(
+                f"what this board decided cannot be decided again: event {row.seq} erased what some of it rests on. "
+                "Replay a copy from before."
+            )
         for recorded in decisions(self._reader, until):
             found = self._play(recorded)
             if found is not None:
@@ -104,8 +113,6 @@ class Playback:
             got = self._decider.again(recorded, drafts)
         except (PayloadTooLarge, WrongFanOut) as error:
             return _at(recorded[0], "limit", str(error))
-        except PayloadErased:
-            raise
         except Exception as error:  # noqa: BLE001  whatever stops it, this decision cannot be taken now
             return _at(recorded[0], "refused", f"{type(error).__name__}: {error}")
         if got == recorded:

@@ -226,8 +226,6 @@ class Redecider(Decider):
                 return self.open(first.version, first.durability, window, now, enrolments(recorded))
             case ev.Enrolled():
                 return self.enroll(enrolments(recorded), now)
-            case ev.Erased():
-                return self.erase(first.before, first.keep, now)
             case ev.Closed(run="", by="owner"):
                 return self.leave(now)
             case ev.Closed():
@@ -240,7 +238,9 @@ class Redecider(Decider):
                 ended = [e for e in recorded if isinstance(e, ev.Ended) and isinstance(first, ev.Ended)
                          and (e.outcome, e.reason) == (first.outcome, first.reason)]  # fmt: skip
                 reason = "" if isinstance(first, ev.Expired) else first.reason
-                waiting = dict.fromkeys(e.cause for e in recorded if isinstance(e, ev.Expired | ev.Withdrawn))
+                by_hand = [e for e in recorded if (isinstance(e, ev.Expired) and e.reason == "cancelled")
+                           or (isinstance(e, ev.Withdrawn) and e.by == PERSON.producer)]  # fmt: skip
+                waiting = dict.fromkeys(e.cause for e in by_hand)
                 return self.cancel([e.cause for e in ended], reason, now, waiting=list(waiting))
             case ev.Redriven():
                 return self._redrive_again(recorded, first, now)
