@@ -7,15 +7,18 @@ import threading
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from stigmergy import Blackboard, Context, Limits, Retry
 from stigmergy.blackboard.core.agenda import WEIGHT
+from stigmergy.blackboard.events import Priority
 from stigmergy.blackboard.stores.sqlite import SQLiteStore
 from stigmergy.components import Quota
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C, numbers
 
 pytestmark = pytest.mark.anyio
+LONG = pytest.mark.long, pytest.mark.timeout(600)
 
 # -- poison ------------------------------------------------------------------------------------------------------------
 
@@ -144,10 +147,15 @@ async def test_a_storm_from_inside_a_body_ends_at_the_limit_of_its_fan_out(new_b
 # -- starvation --------------------------------------------------------------------------------------------------------
 
 
+class Errand(BaseModel):
+    n: int
+    priority: Priority
+
+
 @pytest.mark.parametrize("workers", [1, 10])
 @pytest.mark.parametrize(("low", "high"), [("low", "high"), ("medium", "critical"), ("low", "critical")])
 async def test_a_low_priority_among_a_stream_of_higher_ones_starts_when_it_has_waited_for_the_difference(
-    new_board: Boards, low: str, high: str, workers: int
+    new_board: Boards, low: Priority, high: Priority, workers: int
 ) -> None:
     clock = VirtualClock()
     board = new_board(concurrency=workers, clock=clock, limits=Limits(depth=None))
@@ -155,23 +163,56 @@ async def test_a_low_priority_among_a_stream_of_higher_ones_starts_when_it_has_w
     bound = WEIGHT[high] - WEIGHT[low]
 
     @board.agent(self_trigger=True)
-    async def busy(a: A) -> A | None:
+    async def busy(errand: Errand) -> Errand | None:
         clock.advance(10.0)
-        return A(n=a.n + 1) if clock.now() < start + 2 * bound else None
+        return Errand(n=errand.n + 1, priority=high) if clock.now() < start + 2 * bound else None
 
     @board.agent
     async def patient(b: B) -> None:
         nonlocal waited
         waited = clock.now() - start
 
-    await board.publish(B(), priority=low)  # type: ignore[arg-type]
-    await board.publish_many([A()] * (2 * workers))
-    for _ in range(workers):
-        await board.publish(A(), priority=high)  # type: ignore[arg-type]
+    await board.publish(B(), priority=low)
+    await board.publish_many([Errand(n=0, priority=high)] * (2 * workers))
     report = await board.run_until_idle()
     assert report.ok
     assert report.done > 2 * bound / 10
-    assert 0 <= waited <= bound + 20.0 * workers
+    assert bound <= waited <= bound + 20.0 * workers
+
+
+@pytest.mark.parametrize(
+    ("high", "each"),
+    [("high", 1_000), pytest.param("high", 10_000, marks=LONG), pytest.param("medium", 10_000, marks=LONG)],
+)
+async def test_of_masses_of_two_priorities_the_oldest_low_one_waits_for_the_difference_and_no_longer(
+    new_board: Boards, each: int, high: Priority
+) -> None:
+    """Ten workers are busy with the higher ones for a thousand seconds: by then the last of the low ones would start
+    if waiting did not count."""
+    clock = VirtualClock()
+    board = new_board(concurrency=10, clock=clock, limits=Limits(depth=None))
+    takes = 10_000 / each
+    started: dict[Priority, list[tuple[float, int]]] = {"low": [], high: []}
+
+    @board.agent(self_trigger=True)
+    async def run(errand: Errand, ctx: Context) -> Errand | None:
+        started[errand.priority].append((ctx.now() - start, errand.n))
+        await ctx.sleep("work", takes)
+        more = errand.n + 20  # twice as many as there are workers, so that one is always ready
+        return Errand(n=more, priority=high) if errand.priority == high and more < each else None
+
+    await board.publish_many(Errand(n=n, priority="low") for n in range(each))
+    await board.publish_many(Errand(n=n, priority=high) for n in range(20))
+    start = clock.now()
+    report = await board.run_until_idle()
+    assert (report.ok, report.done) == (True, 2 * each)
+    low = started["low"]
+    difference = WEIGHT[high] - WEIGHT["low"]
+    assert [n for _, n in low] == list(range(each)), "the oldest first"
+    assert difference <= low[0][0] <= difference + 2 * takes < 1_000
+    assert low[-1][0] <= difference + 1_000 + 2 * takes, "who waits longer waits for those of its kind before it"
+    before = [n for at, n in started[high] if at < difference]
+    assert len(before) >= difference / takes * 10 - 20, "until then the higher ones had every place"
 
 
 async def test_a_slow_agent_does_not_hold_up_a_fast_one(new_board: Boards) -> None:
