@@ -1,9 +1,10 @@
-"""Ctrl-C twice on a body that will not stop: the process leaves at once, and its board goes on."""
+"""Ctrl-C, once and twice, on a body that will not stop: the process leaves, and its board goes on."""
 
 import asyncio
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,35 @@ from tests.boards import A, B, C, numbers
 from tests.readme import ROOT
 
 MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom stigmergy.cli import main; main()"
+
+PLAIN = """
+import signal, sys, threading, time
+from pathlib import Path
+
+import stigmergy.loop, stigmergy.blackboard.shell.bodies as bodies
+from stigmergy import Blackboard
+from tests.boards import A, C
+from tests.test_stubborn_bodies import roster
+
+folder, kind, verb, grace = sys.argv[1:]
+bodies.GRACE = stigmergy.loop.GRACE = float(grace)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+board = Blackboard(folder + "/run.db", roster=roster(folder, kind))
+if verb == "resume":
+    seeds = []
+else:
+    seeds = [C(n=1), A(n=2)]
+try:
+    board.run_sync(*seeds)
+except KeyboardInterrupt:
+    if verb != "goes on":
+        raise
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Path(folder, "go").touch()
+    board.run_sync()
+"""
+"""A program as one writes it; what it does when it was interrupted is to be told from what a library prints."""
+KINDS = ["a thread", "swallows the cancellation", "swallows everything", "keeps the loop"]
 
 
 def roster(folder: str, kind: str) -> Roster:
@@ -48,6 +78,16 @@ def roster(folder: str, kind: str) -> Roster:
                     continue
             return B(n=a.n)
 
+    if kind == "swallows everything":
+
+        @team.agent
+        async def refuses(a: A) -> B:
+            said()
+            while not go.exists():
+                with suppress(BaseException):
+                    await asyncio.sleep(3_600)
+            return B(n=a.n)
+
     if kind == "keeps the loop":
 
         @team.agent
@@ -68,7 +108,7 @@ def start(folder: Path, kind: str, verb: str) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("kind", ["a thread", "swallows the cancellation", "keeps the loop"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_interrupted_twice_it_leaves_at_once_and_the_board_goes_on(
     tmp_path: Path, kind: str, which: signal.Signals
 ) -> None:
@@ -93,11 +133,77 @@ def test_interrupted_twice_it_leaves_at_once_and_the_board_goes_on(
     else:
         assert process.returncode == 130
         assert rest == "interrupted twice: left at once; what was acknowledged is kept.\n"
-    (tmp_path / "go").touch()
-    with start(tmp_path, kind, "resume") as process:
+    goes_on(tmp_path, start(tmp_path, kind, "resume"))
+
+
+# -- a plain program ---------------------------------------------------------------------------------------------------
+
+
+def plain(folder: Path, kind: str, verb: str, grace: float) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", PLAIN, str(folder), kind, verb, str(grace)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def interrupted(process: "subprocess.Popen[str]", times: int) -> str:
+    """Interrupt it when a body runs, again so often at intervals, and wait for its end; what it says after that."""
+    with process:
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "running\n"
+            for _ in range(times):
+                process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.5)
+                    break
+            return process.communicate(timeout=30)[1]
+        finally:
+            process.kill()
+
+
+def goes_on(folder: Path, process: "subprocess.Popen[str]") -> None:
+    """Let bodies end; everything is done then once, by this process."""
+    (folder / "go").touch()
+    with process:
         out = process.communicate(timeout=60)
     assert process.returncode == 0, out
-    with read(tmp_path / "run.db", types=[A, B, C]) as view:
+    check_done(folder)
+
+
+def check_done(folder: Path) -> None:
+    with read(folder / "run.db", types=[A, B, C]) as view:
         assert sorted(numbers(view, B)) == [1, 2]
-        assert view.report().done == 2
+        report = view.report()
+        assert (report.done, report.dead, report.open) == (2, 0, 0)
         assert {e.kind for e in view.events() if isinstance(e, Failed)} <= {"crashed", "interrupted"}
+
+
+@pytest.mark.parametrize(("kind", "times"), [*((kind, 2) for kind in KINDS), ("swallows everything", 20)])
+def test_a_program_interrupted_twice_leaves_at_once_and_its_board_goes_on(
+    tmp_path: Path, kind: str, times: int
+) -> None:
+    process = plain(tmp_path, kind, "run", 3_600)
+    said = interrupted(process, times)
+    assert process.returncode == -signal.SIGINT
+    assert said.endswith("KeyboardInterrupt\n"), "nothing is said but where it was"
+    goes_on(tmp_path, plain(tmp_path, kind, "resume", 3_600))
+
+
+@pytest.mark.parametrize("kind", KINDS[:-1])  # what keeps the loop cannot be told before it lets go
+def test_a_program_interrupted_once_waits_a_while_for_its_bodies_and_its_board_goes_on(
+    tmp_path: Path, kind: str
+) -> None:
+    process = plain(tmp_path, kind, "run", 0.1)
+    said = interrupted(process, 1)
+    assert process.returncode == -signal.SIGINT
+    assert said.endswith("KeyboardInterrupt\n")
+    goes_on(tmp_path, plain(tmp_path, kind, "resume", 0.1))
+
+
+@pytest.mark.parametrize(("kind", "times"), [*((kind, 1) for kind in KINDS[:-1]), *((kind, 2) for kind in KINDS)])
+def test_a_program_that_was_interrupted_goes_on_with_the_same_board(tmp_path: Path, kind: str, times: int) -> None:
+    process = plain(tmp_path, kind, "goes on", 0.1 if times == 1 else 3_600)
+    said = interrupted(process, times)
+    assert process.returncode == 0
+    if kind != "swallows everything":  # of which Python itself complains
+        assert said in ("", "running\n")
+    check_done(tmp_path)

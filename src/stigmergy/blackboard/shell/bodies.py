@@ -100,6 +100,10 @@ class Bodies:
             if not self.tasks:
                 return
             await asyncio.wait(self.tasks.values(), timeout=GRACE)
+        self.leave_alone()
+
+    def leave_alone(self) -> None:
+        """Wait no longer for those that were asked to stop."""
         for fence in list(self.tasks):
             self._leave_alone(fence)
 

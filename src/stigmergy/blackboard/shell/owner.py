@@ -251,7 +251,7 @@ class Owner:
                 # else somebody published while this was written
         except BaseException:
             with suppress(asyncio.CancelledError):  # who runs next must not meet it
-                await through(asyncio.ensure_future(self._leave_running()))
+                await through(leaving := asyncio.ensure_future(self._leave_running()), leaving.cancel)
             raise
         finally:
             self._quiet = self._goal = self._runner = None
@@ -265,8 +265,11 @@ class Owner:
             await self.durable(self.writer.last)
 
     async def _leave_running(self) -> None:
-        """The run was cancelled: stop the bodies, and make durable what is decided."""
-        await self._interrupt()
+        """The run was cancelled: stop the bodies, and make durable what is decided. Cancelled, it only hurries."""
+        try:
+            await self._interrupt()
+        except asyncio.CancelledError:
+            self.bodies.leave_alone()
         with suppress(Exception):  # whoever comes next is told that the board is broken
             await self.writer.flush()
 
