@@ -15,7 +15,7 @@ from stigmergy.blackboard.events import Called, Calling, Published
 from stigmergy.blackboard.reading.view import View
 from stigmergy.blackboard.shell.job import Job
 from stigmergy.blackboard.stores.base import Reader
-from stigmergy.blackboard.stores.rows import decode
+from stigmergy.blackboard.stores.rows import as_published
 from stigmergy.loop import in_a_loop
 
 
@@ -82,9 +82,8 @@ class _Reading:
         return self._now
 
     def published(self, id: int) -> Published:
-        row = self._reader.event(id)
-        event = decode(row) if row is not None else None
-        if not isinstance(event, Published):
+        event = as_published(self._reader.event(id))
+        if event is None:
             raise NotFound(f"there is no artifact {id}.")
         return event
 

@@ -14,7 +14,7 @@ from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
 from stigmergy.blackboard.shell.job import Job, Suspended
-from stigmergy.blackboard.stores.rows import decode
+from stigmergy.blackboard.stores.rows import as_published
 from stigmergy.blackboard.text import problems
 
 
@@ -106,6 +106,4 @@ class Asking:
         return asked, None
 
     def _published(self, key: str) -> Published | None:
-        row = self.job.desk.reader().by_key(self.job.run, key)
-        event = decode(row) if row is not None else None
-        return event if isinstance(event, Published) else None
+        return as_published(self.job.desk.reader().by_key(self.job.run, key))

@@ -15,7 +15,7 @@ from stigmergy.blackboard.payloads.envelope import envelope
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.shell.job import Job
-from stigmergy.blackboard.stores.rows import decode
+from stigmergy.blackboard.stores.rows import decode, event_at
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -74,24 +74,20 @@ class Request:
                     continue
                 seen.add(parent)
                 todo.append(parent)
-                artifact = self._shown(self._event(parent))
+                artifact = self._shown(event_at(self._reader, parent))
                 if artifact is not None:
                     found[parent] = artifact
         return [found[id] for id in sorted(found)[-limit:]]
 
     def _parents(self, artifact: int) -> Iterable[int]:
-        event = self._event(artifact)
+        event = event_at(self._reader, artifact)
         while event is not None and event.cause:
-            event = self._event(event.cause)
+            event = event_at(self._reader, event.cause)
             if isinstance(event, Activated):
                 return event.inputs
             if isinstance(event, Published):
                 return (event.seq,)
         return ()
-
-    def _event(self, id: int) -> Any:
-        row = self._reader.event(id)
-        return decode(row) if row is not None else None
 
     def artifacts(
         self,

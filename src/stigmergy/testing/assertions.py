@@ -14,7 +14,7 @@ from stigmergy.blackboard.reading.proof import rests_on
 from stigmergy.blackboard.reading.report import Report
 from stigmergy.blackboard.reading.view import View
 from stigmergy.blackboard.stores.base import Reader
-from stigmergy.blackboard.stores.rows import decode
+from stigmergy.blackboard.stores.rows import as_published
 from stigmergy.blackboard.text import number
 
 M = TypeVar("M", bound=BaseModel)
@@ -94,7 +94,8 @@ def assert_lineage(view: View, /, *models: type[BaseModel]) -> list[Artifact[Any
     names = [type_of(model).name for model in models]
     last = view.artifacts(models[-1], held=True)
     for artifact in reversed(last):
-        chain = _chain(reader, _event(reader, artifact.id), names[:-1])
+        event = as_published(reader.event(artifact.id))
+        chain = _chain(reader, event, names[:-1]) if event is not None else None
         if chain is not None:
             return [view.get(id) for id in chain]
     wanted = f"some {names[-1]} should descend from {' from '.join(reversed(names[:-1]))}"
@@ -123,13 +124,6 @@ def _ancestors(reader: Reader, event: Event) -> Iterator[Published]:
         near = list({e.seq: e for e in before if e.seq not in seen}.values())
         seen |= {e.seq for e in near}
         yield from (e for e in near if isinstance(e, Published))
-
-
-def _event(reader: Reader, id: int) -> Published:
-    row = reader.event(id)
-    event = decode(row) if row is not None else None
-    assert isinstance(event, Published)
-    return event
 
 
 def _unfinished(report: Report) -> Iterator[int]:

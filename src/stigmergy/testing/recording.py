@@ -22,7 +22,7 @@ from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
 from stigmergy.blackboard.reading.view import View
 from stigmergy.blackboard.shell.job import Job
 from stigmergy.blackboard.stores.base import Reader
-from stigmergy.blackboard.stores.rows import decode
+from stigmergy.blackboard.stores.rows import as_published, decode, event_at
 from stigmergy.loop import in_a_loop
 from stigmergy.testing.by_hand import HandDesk
 
@@ -72,7 +72,7 @@ def recording(view: View, id: int | str, types: TypeTable) -> Recording:
     """
     reader, until = view._source().reader, view.last
     step = view.why(id).steps[0]
-    activation = _event(reader, step.activation)
+    activation = event_at(reader, step.activation)
     if not isinstance(activation, ev.Activated):
         raise NotFound(f"{step.name} came from outside, so no agent made it. Name an activation, or what it published.")
     followed = [decode(row) for row in reader.following(activation.seq) if row.seq <= until]
@@ -84,7 +84,7 @@ def recording(view: View, id: int | str, types: TypeTable) -> Recording:
         return tuple(opened(types, e) for e in events)
 
     chain = list(_chain(reader, activation))
-    inputs = [e for e in (_event(reader, i) for i in activation.inputs) if isinstance(e, Published)]
+    inputs = [e for e in (event_at(reader, i) for i in activation.inputs) if isinstance(e, Published)]
     return Recording(
         activation, claim, end, chain[-1] if len(chain) > 1 else 0,
         alone=len(chain) == 1 and next(e for e in followed if isinstance(e, ev.Claimed)).seq == claim.seq,
@@ -102,11 +102,6 @@ def recording(view: View, id: int | str, types: TypeTable) -> Recording:
         ),
         answers=_answers(reader, activation.run, questions),
     )  # fmt: skip
-
-
-def _event(reader: Reader, id: int) -> Event | None:
-    row = reader.event(id) if id > 0 else None
-    return decode(row) if row is not None else None
 
 
 def _attempt(activation: ev.Activated, followed: Sequence[Event]) -> tuple[ev.Claimed, ev.Completed | ev.Failed, str]:
@@ -138,7 +133,7 @@ def _chain(reader: Reader, activation: ev.Activated) -> Iterator[int]:
     at: Event | None = activation
     while isinstance(at, ev.Activated):
         yield at.seq
-        at = _event(reader, at.redriven)
+        at = event_at(reader, at.redriven)
 
 
 def _effects(reader: Reader, chain: Sequence[int], claim: int, end: int) -> dict[str, tuple[ev.Calling, ev.Called]]:
@@ -161,9 +156,8 @@ def _answers(reader: Reader, run: str, questions: Sequence[Published]) -> dict[s
     found: dict[str, JsonValue] = {}
     for question in questions:
         _, _, rest = (question.key or "").partition("/ask/")
-        row = reader.by_key(run, answer_key(question.seq))
-        answer = decode(row) if row is not None else None
-        if isinstance(answer, Published):
+        answer = as_published(reader.by_key(run, answer_key(question.seq)))
+        if answer is not None:
             found[rest.rpartition("/")[0]] = HumanAnswer.model_validate_json(answer.payload).value
     return found
 

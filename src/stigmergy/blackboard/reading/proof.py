@@ -13,7 +13,7 @@ from stigmergy.blackboard.events import Event
 from stigmergy.blackboard.reading.prov import prov_of
 from stigmergy.blackboard.reading.step import Step
 from stigmergy.blackboard.stores.base import Reader
-from stigmergy.blackboard.stores.rows import decode
+from stigmergy.blackboard.stores.rows import decode, event_at
 from stigmergy.blackboard.text import guides, money, number, seconds, short, table, title
 
 STEPS = 200
@@ -84,13 +84,8 @@ def why(reader: Reader, id: int, until: int | None = None) -> Proof:
     return Proof(tuple(steps), tuple(cut))
 
 
-def _event(reader: Reader, id: int) -> Event | None:
-    row = reader.event(id) if id > 0 else None
-    return decode(row) if row is not None else None
-
-
 def _subject(reader: Reader, id: int, until: int | None) -> Event:
-    event = _event(reader, id) if until is None or id <= until else None
+    event = event_at(reader, id) if until is None or id <= until else None
     if event is None:
         raise NotFound(f"there is nothing at {id}. The last position is {min(reader.last(), until or reader.last())}.")
     found = _origin(reader, event)
@@ -104,16 +99,16 @@ def _subject(reader: Reader, id: int, until: int | None) -> Event:
 def _origin(reader: Reader, event: Event | None) -> Event | None:
     """The artifact or activation that an event is, or is about."""
     while event is not None and not isinstance(event, ev.Published | ev.Activated):
-        event = _event(reader, event.cause)
+        event = event_at(reader, event.cause)
     return event
 
 
 def rests_on(reader: Reader, event: Event) -> list[Event]:
     """The artifacts that an artifact or activation rests on."""
     if isinstance(event, ev.Activated):
-        found = [_event(reader, i) for i in event.inputs]
+        found = [event_at(reader, i) for i in event.inputs]
         return [e for e in found if e is not None]
-    cause = _origin(reader, _event(reader, event.cause))
+    cause = _origin(reader, event_at(reader, event.cause))
     return rests_on(reader, cause) if isinstance(cause, ev.Activated) else [cause] if cause is not None else []
 
 
@@ -121,7 +116,7 @@ def _step(reader: Reader, event: Event, parent: int, *, above: bool, until: int 
     if isinstance(event, ev.Published):
         by = "" if above else _publication(reader, event, until)
         name = f"{event.type}@{event.seq}"
-        cause = _event(reader, event.cause)
+        cause = event_at(reader, event.cause)
         activation = cause.seq if isinstance(cause, ev.Activated) else 0
         about = title(event.payload.decode())
         return Step(event.seq, "artifact", name, about, by, parent, above, event.producer, activation, event.at)
@@ -132,7 +127,7 @@ def _step(reader: Reader, event: Event, parent: int, *, above: bool, until: int 
 
 
 def _publication(reader: Reader, event: ev.Published, until: int | None) -> str:
-    cause = _event(reader, event.cause)
+    cause = event_at(reader, event.cause)
     held = f"; {_release(reader, event, until)}" if event.held_by else ""
     if cause is None:
         return "from outside" + held

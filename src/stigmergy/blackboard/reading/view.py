@@ -30,7 +30,7 @@ from stigmergy.blackboard.reading.proof import Proof, why
 from stigmergy.blackboard.reading.report import Report, report_of
 from stigmergy.blackboard.reading.why_not import Question, WhyNot, why_not
 from stigmergy.blackboard.stores.base import Reader, Row
-from stigmergy.blackboard.stores.rows import decode
+from stigmergy.blackboard.stores.rows import as_published, decode
 from stigmergy.blackboard.stores.sqlite import SQLiteReader
 
 M = TypeVar("M", bound=BaseModel)
@@ -166,8 +166,8 @@ class View:
         source = self._source()
         position, name = self._position(id)
         row = source.reader.event(position) if position <= _until(source) else None
-        event = decode(row) if row is not None else None
-        if not isinstance(event, Published):
+        event = as_published(row)
+        if event is None:
             what = f"{position} is {row.kind}" if row is not None else f"the last position is {_until(source)}"
             raise NotFound(f"there is no artifact {id}: {what}.")
         if name and name != event.type:

@@ -15,7 +15,7 @@ from stigmergy.blackboard.shell.job import Job
 from stigmergy.blackboard.shell.past import RecentPast
 from stigmergy.blackboard.shell.writer import Writer
 from stigmergy.blackboard.stores.base import Reader
-from stigmergy.blackboard.stores.rows import decode
+from stigmergy.blackboard.stores.rows import decode, event_at
 
 
 class Shell(Protocol):
@@ -79,8 +79,7 @@ class LocalDesk:
         """The activation and the dead letters that it repeats, newest first."""
         ids, before = [job.id], job.redriven
         while before:
-            row = self._owner.reader.event(before)
-            event = decode(row) if row is not None else None
+            event = event_at(self._owner.reader, before)
             if not isinstance(event, Activated) or event.agent != job.agent.name or event.inputs != job.inputs:
                 break  # what another agent did, or did with other inputs, is no effect of this body
             ids.append(before)

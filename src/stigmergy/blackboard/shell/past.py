@@ -14,7 +14,7 @@ from stigmergy.blackboard.errors import NotFound
 from stigmergy.blackboard.events import Event, Published, Released
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.stores.base import Reader, Row
-from stigmergy.blackboard.stores.rows import decode
+from stigmergy.blackboard.stores.rows import as_published, decode, event_at
 
 KEPT = 1_024
 """Published events kept in memory beyond what is not durable, so that a consumer that starts at once need not read."""
@@ -90,9 +90,8 @@ class RecentPast:
         event = self._published.get(id)
         if event is not None:
             return event
-        row = self._ahead.pop(id, None) or self._read(id)
-        found = decode(row) if row is not None else None
-        if not isinstance(found, Published):
+        found = as_published(self._ahead.pop(id, None) or self._read(id))
+        if found is None:
             raise NotFound(f"there is no artifact {id}.")
         return found
 
@@ -107,11 +106,7 @@ class RecentPast:
 
     def key(self, run: str, key: str) -> tuple[int, str] | None:
         """Id and digest of the artifact with this key."""
-        event = self._keys.get((run, key))
-        if event is None:
-            row = self._reader.by_key(run, key)
-            found = decode(row) if row is not None else None
-            event = found if isinstance(found, Published) else None
+        event = self._keys.get((run, key)) or as_published(self._reader.by_key(run, key))
         return (event.seq, event.digest) if event is not None else None
 
     def work(self, run: str, work: str) -> int | None:
@@ -124,12 +119,9 @@ class RecentPast:
 
     def event(self, id: int) -> Event | None:
         """The event at that position."""
-        found: Event | None = self._published.get(id)
+        found = self._published.get(id) or event_at(self._reader, id)
         if found is not None:
             return found
-        row = self._reader.event(id)
-        if row is not None:
-            return decode(row)
         return next((event for event in self._young if event.seq == id), None)
 
     def following(self, cause: int) -> list[Event]:

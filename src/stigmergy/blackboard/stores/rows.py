@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from stigmergy.blackboard.errors import NewerBoard, StoreDamaged
 from stigmergy.blackboard.events import KINDS, Called, Event, Published
-from stigmergy.blackboard.stores.base import Row
+from stigmergy.blackboard.stores.base import Reader, Row
 from stigmergy.blackboard.stores.encoding import ADAPTERS, ROWS
 
 _FROM_JSON: dict[str, Callable[..., Any]] = {k: ADAPTERS[cls].validator.validate_json for k, cls in KINDS.items()}
@@ -52,3 +52,15 @@ def decode(row: Row) -> Event:
     if row.payload and isinstance(event, Published | Called):
         event.payload = row.payload.encode()
     return event
+
+
+def event_at(reader: Reader, seq: int) -> Event | None:
+    """The event at a position, if there is one; 0 is none."""
+    row = reader.event(seq) if seq > 0 else None
+    return decode(row) if row is not None else None
+
+
+def as_published(row: Row | None) -> Published | None:
+    """The artifact that a row holds; None if there is no row, or it holds something else."""
+    event = decode(row) if row is not None else None
+    return event if isinstance(event, Published) else None
