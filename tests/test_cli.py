@@ -285,6 +285,15 @@ def test_tail_prints_the_last_events(team: Path) -> None:
     assert next(e for e in events if e["event"] == "Published")["payload"] == {"text": "hello", "level": 1}
 
 
+def test_tail_prints_also_a_time_beyond_all_dates(team: Path) -> None:
+    much_later = TEAM.replace('ValueError("no good")', "type('Busy', (Exception,), {'retry_after': 1e15})")
+    much_later = much_later.replace("@roster.agent", "@roster.agent(retry=Retry(attempts=2))", 1)
+    Path("team.py").write_text(much_later.replace("import Limits, ", "import Limits, Retry, "))
+    assert call("run", "team.py", "--seed", "mixed.jsonl", "--store", "run.db").exit_code == 0
+    done = call("tail", "run.db")
+    assert (done.exit_code, "retry_at=1e+15" in done.stdout) == (0, True)
+
+
 def test_why_explains_and_graph_draws(team: Path) -> None:
     run_good()
     [answer] = json.loads(call("show", "run.db", "Answer", "--json").stdout)

@@ -186,6 +186,7 @@ def test_a_place_that_cannot_be_written_is_named(folder: Path) -> None:
         (("why-not", "run.db", "nobody", "3"), "NotFound: There is no agent 'nobody'. There is: shout."),
         (("why-not", "run.db", "shout", "3", "no.py"), "DefinitionError: no.py does not exist. Name a Python file"),
         (("retry", "run.db", "3"), "NotFound: 3 is no activation."),
+        (("retry", "run.db", "4", "--set", "text"), "DefinitionError: --set text: write it as field=value."),
         (("replay", "run.db", "no.py"), "DefinitionError: no.py does not exist. Name a Python file"),
         (("run", "team.py", "--timeout", "0"), "DefinitionError: timeout= is 0 s. Give more than zero"),
         (("run", "team.py", "--timeout", "nan"), "DefinitionError: timeout= is nan s. Give more than zero"),

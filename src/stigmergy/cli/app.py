@@ -17,14 +17,15 @@ from stigmergy.agents.roster import Roster
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.definitions import Limits
 from stigmergy.blackboard.errors import StoreError
+from stigmergy.blackboard.reading.leftovers import resume_command
 from stigmergy.blackboard.reading.report import Report
 from stigmergy.blackboard.reading.view import read
 from stigmergy.blackboard.text import number, plain
 from stigmergy.board import Blackboard
-from stigmergy.cli import caring, mending
+from stigmergy.cli import caring, mending, printing
 from stigmergy.cli.checking import check_json, check_lines, checked
 from stigmergy.cli.doctor import doctor
-from stigmergy.cli.errors import Commands, errors, told, writing
+from stigmergy.cli.errors import Commands, errors, writing
 from stigmergy.cli.loading import load, parse_limits
 from stigmergy.cli.looking import (
     artifact_lines,
@@ -33,11 +34,11 @@ from stigmergy.cli.looking import (
     follow,
     informed,
     last_events,
-    parse_where,
     past,
     record,
     tree_lines,
 )
+from stigmergy.cli.making import written_test
 from stigmergy.cli.options import (
     At,
     Board,
@@ -53,8 +54,9 @@ from stigmergy.cli.options import (
     Timeout,
     Traceback,
 )
-from stigmergy.cli.replaying import written_test
+from stigmergy.cli.printing import print_lines, tell
 from stigmergy.cli.running import go, on_terminal, own_signals
+from stigmergy.cli.words import fields
 from stigmergy.loop import in_a_loop
 from stigmergy.prompts import prompt_of
 from stigmergy.replay import replay as replayed
@@ -100,8 +102,8 @@ def _options(
 
 @app.command()
 def run(
-    target: Target, seed: SeedFiles = [], seed_type: SeedType = None, store: Store = None,  # noqa: B006
-    timeout: Timeout = None, limit: LimitList = [], settings: SetList = [],  # noqa: B006
+    target: Target, seed: SeedFiles = [], seed_type: SeedType = None, store: Store = None,
+    timeout: Timeout = None, limit: LimitList = [], settings: SetList = [],
     as_json: Json = False, quiet: Quiet = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
     """Publish seeds and run until idle. Then print what happened and what is left."""
@@ -113,7 +115,7 @@ def run(
 
 @app.command()
 def resume(
-    target: Target, store: StoreFile, timeout: Timeout = None, limit: LimitList = [], settings: SetList = [],  # noqa: B006
+    target: Target, store: StoreFile, timeout: Timeout = None, limit: LimitList = [], settings: SetList = [],
     as_json: Json = False, quiet: Quiet = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
     """Go on with a board file. That is what was interrupted, stopped by a limit, or published meanwhile."""
@@ -127,27 +129,27 @@ def resume(
 
 @app.command()
 def publish(
-    target: Target, seed: SeedFiles, store: StoreFile, seed_type: SeedType = None, settings: SetList = [],  # noqa: B006
+    target: Target, seed: SeedFiles, store: StoreFile, seed_type: SeedType = None, settings: SetList = [],
     as_json: Json = False, quiet: Quiet = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
     """Publish seeds and run nothing."""
     with errors(traceback=traceback):
         board = _board(load(target, settings), store, [])
         _, published = _go(board, seed, seed_type, timeout=None, quiet=quiet, running=False)
-        said = f"published {number(len(published), 'artifact')} on {store}; run it with: {_resume(target, store)}"
-        facts = [record(a) for a in published]
-        told(said, as_json=as_json, quiet=quiet, published=facts, next=_resume(target, store))
+        go_on, facts = resume_command(store, target), [record(a) for a in published]
+        said = f"published {number(len(published), 'artifact')} on {store}; run it with: {go_on}"
+        tell(said, as_json=as_json, quiet=quiet, published=facts, next=go_on)
 
 
 @app.command()
 def check(
-    target: Target, settings: SetList = [], as_json: Json = False, traceback: Traceback = False,  # noqa: B006
+    target: Target, settings: SetList = [], as_json: Json = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
     """Load a file and check its definitions. List agents, components and settings."""
     with errors(traceback=traceback):
         roster = load(target, settings)
         checked(roster)
-        _print([check_json(roster)] if as_json else check_lines(roster))
+        print_lines([check_json(roster)] if as_json else check_lines(roster))
 
 
 @app.command()
@@ -156,9 +158,9 @@ def show(
     type_name: Annotated[str | None, typer.Argument(metavar="[TYPE]", help="List artifacts of this type.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="List artifacts of all types.")] = False,
     tree: Annotated[bool, typer.Option("--tree", help="Show how the work branched.")] = False,
-    where: Annotated[list[str], typer.Option("--where", help="field=value; can be repeated.")] = [],  # noqa: B006
+    where: Annotated[list[str], typer.Option("--where", help="field=value; can be repeated.")] = [],
     producer: Annotated[str | None, typer.Option("--producer", help="Only by this agent.")] = None,
-    tag: Annotated[list[str], typer.Option("--tag", help="Only with this tag; repeated = any of them.")] = [],  # noqa: B006
+    tag: Annotated[list[str], typer.Option("--tag", help="Only with this tag; repeated = any of them.")] = [],
     in_run: Annotated[str | None, typer.Option("--run", help="Only of this run.")] = None,
     at: At = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many to list; 0 = all.")] = 200,
@@ -168,18 +170,16 @@ def show(
     with errors(), read(store) as board:
         view = past(board, at)
         if tree:
-            _print(tree_lines(view, limit or sys.maxsize))
+            print_lines(tree_lines(view, limit or sys.maxsize))
         elif type_name or everything or where or producer or tag or in_run:
-            fields = parse_where(where)
-            found = view.artifacts(
-                type_name, where=fields, producer=producer, tags=tag, run=in_run, limit=limit or None
-            )
+            given = fields(where, "--where") or None
+            found = view.artifacts(type_name, where=given, producer=producer, tags=tag, run=in_run, limit=limit or None)
             if not found.total:
-                check_names(board, type_name, fields or ())
-            _print(artifact_lines(found, as_json=as_json))
+                check_names(board, type_name, given or ())
+            print_lines(artifact_lines(found, as_json=as_json))
         else:
             report = view.report()
-            typer.echo(report.to_json() if as_json else str(report))
+            printing.show(report, as_json=as_json)
 
 
 @app.command()
@@ -193,7 +193,7 @@ def tail(
     """Print the last events of the log."""
     with errors(), read(store) as view:
         start = view.last if after is None else after
-        _print(event_lines(last_events(view, count) if after is None else view.events(after), as_json=as_json))
+        print_lines(event_lines(last_events(view, count) if after is None else view.events(after), as_json=as_json))
         if following:
             sys.stdout.flush()
             for line in event_lines(follow(view, start), as_json=as_json):
@@ -221,14 +221,14 @@ def why_not(
     artifact: Annotated[str, typer.Argument(metavar="ID", help="12 or Type@12.")],
     target: Annotated[str | None, typer.Argument(metavar="[FILE[:NAME]]", help="Where the agent is defined.")] = None,
     at: At = None,
-    settings: SetList = [],  # noqa: B006
+    settings: SetList = [],
     as_json: Json = False,
 ) -> None:
     """Explain why an agent did not run. Or say what came of it; with FILE, down to the test that failed."""
     with errors(), read(store) as file:
         view = file if target is None else informed(file, load(target, settings))
         answer = past(view, at).why_not(agent, artifact)
-        typer.echo(answer.to_json() if as_json else plain(str(answer)))
+        printing.show(answer, as_json=as_json)
 
 
 @app.command()
@@ -236,7 +236,7 @@ def prompt(
     target: Target,
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="An agent that a model answers for.")],
     artifact: Annotated[list[str], typer.Argument(metavar="ID...", help="Its inputs: 12 or Type@12.")],
-    store: StoreFile, settings: SetList = [],  # noqa: B006
+    store: StoreFile, settings: SetList = [],
     as_json: Json = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
     """Print what a model would be asked. The artifacts are those of a board file, and nothing is sent."""
@@ -248,14 +248,14 @@ def prompt(
 
 @app.command()
 def replay(
-    store: Board, target: Target, settings: SetList = [],  # noqa: B006
+    store: Board, target: Target, settings: SetList = [],
     until: Annotated[int | None, typer.Option("--until", help="The last position to replay.")] = None,
     as_json: Json = False, traceback: Traceback = False,
 ) -> None:  # fmt: skip
     """Decide a recorded run again. If the definitions of FILE decide otherwise, print where and exit with 1."""
     with errors(traceback=traceback), read(store) as view:
         found = replayed(view, load(target, settings), until=until)
-        typer.echo(found.to_json() if as_json else str(found))
+        printing.show(found, as_json=as_json)
         raise typer.Exit(0 if found.ok else 1)
 
 
@@ -275,7 +275,7 @@ def make_test(
         with writing(output):
             output.write_text(text, encoding="utf-8")
         run_it = f"pytest {shlex.quote(str(output))}"
-        told(f"wrote {output}; run it with: {run_it}", as_json=as_json, wrote=str(output), next=run_it)
+        tell(f"wrote {output}; run it with: {run_it}", as_json=as_json, wrote=str(output), next=run_it)
 
 
 for name, command in (mending.COMMANDS | caring.COMMANDS | {"doctor": doctor}).items():
@@ -296,7 +296,7 @@ def graph(
             typer.echo(picture.to_json() if as_json else picture.mermaid(), nl=as_json)
             return
         wrote = picture.save(output)
-        told(f"wrote {wrote}", as_json=as_json, wrote=str(wrote))
+        tell(f"wrote {wrote}", as_json=as_json, wrote=str(wrote))
 
 
 @app.command()
@@ -314,7 +314,7 @@ def export(
             return
         with writing(output), output.open("w", encoding="utf-8") as file:
             count = write_stream(view, file)
-        told(f"wrote {number(count, 'artifact')} to {output}", as_json=as_json, wrote=str(output), artifacts=count)
+        tell(f"wrote {number(count, 'artifact')} to {output}", as_json=as_json, wrote=str(output), artifacts=count)
 
 
 def _board(found: Roster, store: Path | None, limits: Iterable[str]) -> Blackboard:
@@ -331,14 +331,14 @@ def _go(
     running: bool = True,
 ) -> tuple[Report | None, list[Artifact[BaseModel]]]:  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        seeds = [_checked(file, board, bare_type, Path(folder), quiet=quiet) for file in files]
+        seeds = [_checked_seeds(file, board, bare_type, Path(folder), quiet=quiet) for file in files]
         live = running and not quiet and on_terminal()
         with redirect_stdout(sys.stderr), own_signals():  # what bodies print is no report
             return in_a_loop(lambda: go(board, seeds, bare_type=bare_type, timeout=timeout, live=live, run=running,
                                          tell=not quiet))  # fmt: skip
 
 
-def _checked(file: str, board: Blackboard, bare_type: str | None, folder: Path, *, quiet: bool) -> Path:
+def _checked_seeds(file: str, board: Blackboard, bare_type: str | None, folder: Path, *, quiet: bool) -> Path:
     """Check a seed file before anything is opened; what comes from stdin is kept in a file."""
     path = save_seeds(sys.stdin.buffer, folder) if file == "-" else Path(file)
     seeds = read_seeds(path, board.types, type_name=bare_type, name="stdin" if file == "-" else None)
@@ -358,14 +358,5 @@ def _finish(report: Report | None, target: str, *, as_json: bool, quiet: bool) -
     raise typer.Exit(stopped.get(report.reason, 0 if report.ok else 1))
 
 
-def _resume(target: str, store: Path) -> str:
-    return f"stigmergy resume {shlex.quote(target)} --store {shlex.quote(str(store))}"
-
-
 def _resume_hint(target: str, store: Path | None) -> str:
-    return f" Go on with: {_resume(target, store)}" if store is not None else " Nothing is kept without --store."
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        typer.echo(line)
+    return " Nothing is kept without --store." if store is None else f" Go on with: {resume_command(store, target)}"

@@ -15,10 +15,11 @@ from stigmergy.blackboard.stores.verify import recover
 from stigmergy.blackboard.stores.verify import verify as verified
 from stigmergy.blackboard.text import number
 from stigmergy.board import Blackboard
-from stigmergy.cli.errors import errors, told
+from stigmergy.cli.errors import errors
 from stigmergy.cli.loading import load
 from stigmergy.cli.looking import moment
 from stigmergy.cli.options import Board, Json, SetList
+from stigmergy.cli.printing import show, tell
 from stigmergy.loop import in_a_loop
 
 
@@ -32,7 +33,7 @@ def verify(
     """Prove that a log is as it was written. Or name the first damaged entry, and exit with 3."""
     with errors():
         found = verified(store)
-        typer.echo(found.to_json() if as_json else str(found))
+        show(found, as_json=as_json)
         if saved is not None:
             typer.echo(f"saved {number(recover(store, saved).events, 'event')} to {saved}", err=True)
         raise typer.Exit(0 if found.whole else 3)
@@ -46,7 +47,7 @@ def backup(
     """Copy a board, also while it runs. The copy is one new file, as of this moment."""
     with errors():
         size = backed_up(store, to)
-        told(f"wrote {size:,} bytes to {to}", as_json=as_json, wrote=str(to), bytes=size)
+        tell(f"wrote {size:,} bytes to {to}", as_json=as_json, wrote=str(to), bytes=size)
 
 
 def vacuum(store: Board, as_json: Json = False) -> None:
@@ -54,7 +55,7 @@ def vacuum(store: Board, as_json: Json = False) -> None:
     with errors():
         done = vacuumed(store)
         said = f"{store}: {done.before:,} bytes before, {done.after:,} after"
-        told(said, as_json=as_json, store=str(store), before=done.before, after=done.after)
+        tell(said, as_json=as_json, store=str(store), before=done.before, after=done.after)
 
 
 def erase(
@@ -63,7 +64,7 @@ def erase(
     target: Annotated[
         str | None, typer.Argument(metavar="[FILE[:NAME]]", help="The program that runs the board.")
     ] = None,
-    settings: SetList = [],  # noqa: B006
+    settings: SetList = [],
     as_json: Json = False,
 ) -> None:
     """Remove what was said before a moment. Lineage, times, costs and whatever is still needed stay."""
@@ -73,13 +74,10 @@ def erase(
             raise StoreError(f"{store} does not exist. Name a board file.")
         board = Blackboard(store, roster=load(target, settings) if target is not None else None)
         gone = in_a_loop(lambda: _erased(board, until))
-        said = (
-            f"erased {number(gone.payloads, 'payload')}, {gone.bytes:,} bytes; {number(len(gone.keep), 'older one')} "
-        )
-        said += (
-            f"{'is' if len(gone.keep) == 1 else 'are'} still needed; give the room back with: stigmergy vacuum {store}"
-        )
-        told(said, as_json=as_json, payloads=gone.payloads, bytes=gone.bytes, kept=list(gone.keep))
+        needed = f"{number(len(gone.keep), 'older one')} {'is' if len(gone.keep) == 1 else 'are'} still needed"
+        said = f"erased {number(gone.payloads, 'payload')}, {gone.bytes:,} bytes; {needed}; give the room back with: "
+        said += f"stigmergy vacuum {store}"
+        tell(said, as_json=as_json, payloads=gone.payloads, bytes=gone.bytes, kept=list(gone.keep))
 
 
 async def _erased(board: Blackboard, before: int | datetime) -> Erasure:

@@ -1,7 +1,6 @@
 """Errors as the command line says them."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from stigmergy.blackboard.errors import BadFileName, BoardError, StigmergyError, StoreError
-from stigmergy.blackboard.text import plain
+from stigmergy.cli.printing import say
 
 _UsageError: Any = typer.BadParameter.__bases__[0]
 """Click's, of which newer versions of typer have a copy of their own."""
@@ -73,16 +72,3 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise BadFileName(f"{str(path)!r} cannot be written: {error.strerror}. Choose another file.") from error
-
-
-def say(text: str, *, err: bool = False) -> None:
-    """Print what is for people."""
-    typer.echo(plain(text), err=err)
-
-
-def told(said: str, *, as_json: bool, quiet: bool = False, **facts: object) -> None:
-    """Say what a command did: to people on stderr, to programs as a JSON object on stdout."""
-    if as_json:
-        typer.echo(json.dumps(facts, ensure_ascii=False))
-    elif not quiet:
-        say(said, err=True)

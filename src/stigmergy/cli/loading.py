@@ -19,6 +19,7 @@ from stigmergy.agents.threads import Inside, inside_body
 from stigmergy.blackboard.core.where import did_you_mean
 from stigmergy.blackboard.definitions import Limits
 from stigmergy.blackboard.errors import DefinitionError, UseContext
+from stigmergy.cli.words import pair
 
 
 def load(target: str, settings: Iterable[str] = ()) -> Roster:
@@ -60,7 +61,7 @@ def parse_limits(settings: Iterable[str], base: Limits | None) -> Limits | None:
     Raises:
         DefinitionError: there is no such limit, or not of such a value.
     """
-    given = dict(_pair(s, "--limit") for s in settings)
+    given = dict(pair(s, "--limit") for s in settings)
     if not given:
         return base
     known = [f.name for f in fields(Limits)]
@@ -199,7 +200,7 @@ def _called(function: Callable[..., object], target: str, settings: Iterable[str
         hints = {}
     arguments: dict[str, Any] = {}
     for setting in settings:
-        name, text = _pair(setting, "--set")
+        name, text = pair(setting, "--set")
         if name not in parameters:
             raise DefinitionError(f"{target} has no parameter {name!r}.{did_you_mean(name, parameters)}")
         if text.startswith("@"):
@@ -220,10 +221,3 @@ def _text_of(path: str) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(f"--set: {path} cannot be read: {error}") from error
-
-
-def _pair(setting: str, option: str) -> tuple[str, str]:
-    name, equals, text = setting.partition("=")
-    if not equals or not name:
-        raise DefinitionError(f"{option} {setting}: write it as name=value.")
-    return name.strip(), text

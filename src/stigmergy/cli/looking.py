@@ -4,9 +4,9 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from stigmergy.agents.roster import Roster
 from stigmergy.blackboard import events as ev
@@ -14,17 +14,20 @@ from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.core.tree import Growth
 from stigmergy.blackboard.core.where import did_you_mean
 from stigmergy.blackboard.errors import DefinitionError, NotFound, UnknownField
-from stigmergy.blackboard.events import KINDS, Event
+from stigmergy.blackboard.events import Event
 from stigmergy.blackboard.opaque import Gone
 from stigmergy.blackboard.reading.artifacts import Artifacts
 from stigmergy.blackboard.reading.view import Fixed, View
-from stigmergy.blackboard.text import short, table, title
+from stigmergy.blackboard.stores.encoding import ADAPTERS
+from stigmergy.blackboard.text import short, table, title, when
 
 _POLL = 0.2
-_TIMES = 1e9
-"""Larger numbers of seconds are log times, not durations."""
-_COMMON = frozenset(f.name for f in fields(Event)) | {"payload"}
-_EVENTS = {cls: TypeAdapter(cls) for cls in KINDS.values()}
+_TIMES = 1e9, 250e9
+"""Numbers of seconds between these are log times, and not durations."""
+_UNTOLD = {f.name for f in fields(Event)} | {
+    "payload", "schema", "digest", "fingerprint", "subscriptions", "type", "ancestors", "root", "depth", "version",
+    "inputs_root",
+}  # fmt: skip
 
 
 def artifact_lines(artifacts: Artifacts[BaseModel], *, as_json: bool) -> Iterator[str]:
@@ -101,22 +104,17 @@ def tree_lines(view: View, limit: int) -> list[str]:
 def event_lines(events: Iterable[Event], *, as_json: bool) -> Iterator[str]:
     """One line per event."""
     for e in events:
-        body = _EVENTS[type(e)].dump_python(e, mode="json", exclude_defaults=True)
+        body = ADAPTERS[type(e)].dump_python(e, mode="json", exclude_defaults=True)
         if as_json:
             common = {"seq": e.seq, "at": e.at, "event": type(e).__name__, "cause": e.cause, "tx": e.tx}
             extra = {"payload": json.loads(e.payload)} if isinstance(e, ev.Published | ev.Called) and e.payload else {}
             yield json.dumps({**common, **body, **extra}, ensure_ascii=False)
             continue
-        about = " ".join(f"{k}={_value(v)}" for k, v in body.items() if k not in _COMMON | _UNTOLD)
+        about = " ".join(f"{k}={_value(v)}" for k, v in body.items() if k not in _UNTOLD)
         if isinstance(e, ev.Published):
             about = f"{e.type} {title(e.payload.decode(), 40)} {about}".strip()
         cause = f"<- {e.cause}" if e.cause else ""
         yield f"{e.seq:>6}  {_time(e.at)}  {type(e).__name__:<10} {cause:<9} {about}".rstrip()
-
-
-_UNTOLD = frozenset(
-    ("schema", "digest", "fingerprint", "subscriptions", "type", "ancestors", "root", "depth", "version", "inputs_root")
-)
 
 
 def last_events(view: View, count: int) -> list[Event]:
@@ -137,24 +135,6 @@ def follow(view: View, after: int) -> Iterator[Event]:
             after = event.seq
             yield event
         time.sleep(_POLL)
-
-
-def parse_where(filters: Iterable[str]) -> dict[str, object] | None:
-    """`name=value` filters: the value is JSON, or else a text.
-
-    Raises:
-        DefinitionError: there is no `=`.
-    """
-    found: dict[str, object] = {}
-    for text in filters:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise DefinitionError(f"--where {text}: write it as field=value.")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found or None
 
 
 def past(view: View, at: str | None) -> View:
@@ -185,12 +165,13 @@ def _whence(a: Artifact[BaseModel]) -> str:
 
 
 def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return when(at).removesuffix(" UTC")
 
 
 def _value(value: object) -> str:
     if isinstance(value, float):
-        return _time(value).replace(" ", "T") if value > _TIMES else f"{value:.6g}"
+        first, last = _TIMES
+        return _time(value).replace(" ", "T") if first < value < last else f"{value:.6g}"
     if isinstance(value, dict) and "traceback" in value:
         value = f"{value['type']}: {value['message']}"
     return short(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 60)

@@ -1,7 +1,6 @@
 """Commands for people who look after a board: answer what it asks, and see to what failed."""
 
 import json
-import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,11 +13,14 @@ from stigmergy.blackboard.errors import UnknownField
 from stigmergy.blackboard.events import Ended
 from stigmergy.blackboard.question import HumanQuestion
 from stigmergy.blackboard.reading.dead_letters import DeadLetter
+from stigmergy.blackboard.reading.leftovers import resume_command
 from stigmergy.blackboard.reading.view import read
-from stigmergy.blackboard.text import number, seconds, short, table
+from stigmergy.blackboard.text import number, seconds, short, table, when
 from stigmergy.board import Blackboard
-from stigmergy.cli.errors import errors, say, told
+from stigmergy.cli.errors import errors
 from stigmergy.cli.options import Board, Json
+from stigmergy.cli.printing import say, tell
+from stigmergy.cli.words import fields, value
 from stigmergy.loop import in_a_loop
 
 
@@ -33,10 +35,11 @@ def answer(
         with read(store, [HumanQuestion]) as view:
             asked = view.get(question).payload
         form = asked.answer if isinstance(asked, HumanQuestion) else {}
-        value = " ".join(words) if form.get("type") == "string" else spoken(words)
-        _fits(value, form)
-        in_a_loop(lambda: _do(store, lambda board: board.answer(question, value)))
-        told(f"answered; go on with: {_resume(store)}", as_json=as_json, answered=value, next=_resume(store))
+        said = " ".join(words) if form.get("type") == "string" else spoken(words)
+        _fits(said, form)
+        in_a_loop(lambda: _do(store, lambda board: board.answer(question, said)))
+        go_on = resume_command(store)
+        tell(f"answered; go on with: {go_on}", as_json=as_json, answered=said, next=go_on)
 
 
 def dead_letters(
@@ -57,16 +60,16 @@ def dead_letters(
 def retry(
     store: Board,
     activation: Annotated[list[str], typer.Argument(metavar="ID...", help="Dead letters: 33 or agent@33.")],
-    edits: Annotated[list[str], typer.Option("--set", help="field=value of an input; can be repeated.")] = [],  # noqa: B006
+    edits: Annotated[list[str], typer.Option("--set", help="field=value of an input; can be repeated.")] = [],
     as_json: Json = False,
 ) -> None:
     """Try dead letters again. They run when the board is resumed, with the same inputs or edited ones."""
     with errors():
-        fields = _fields(edits) if edits else None
-        ids = _checked(store, activation)
-        in_a_loop(lambda: _do(store, lambda board: board.retry(*ids, edited=fields)))
-        said = f"{len(ids)} will be tried again by: {_resume(store)}"
-        told(said, as_json=as_json, retried=ids, next=_resume(store))
+        edited = fields(edits, "--set") if edits else None
+        ids = _ids(store, activation)
+        in_a_loop(lambda: _do(store, lambda board: board.retry(*ids, edited=edited)))
+        go_on = resume_command(store)
+        tell(f"{len(ids)} will be tried again by: {go_on}", as_json=as_json, retried=ids, next=go_on)
 
 
 def discard(
@@ -77,9 +80,9 @@ def discard(
 ) -> None:
     """Give dead letters up. They count as skipped, with the reason."""
     with errors():
-        ids = _checked(store, activation)
+        ids = _ids(store, activation)
         in_a_loop(lambda: _do(store, lambda board: board.discard(*ids, reason=reason)))
-        told(f"{len(ids)} discarded", as_json=as_json, discarded=ids)
+        tell(f"{len(ids)} discarded", as_json=as_json, discarded=ids)
 
 
 def cancel(
@@ -98,7 +101,7 @@ def cancel(
             raise typer.BadParameter("give an ID, or --run.")
         ended = in_a_loop(lambda: _cancelled(store, subject or (), run, reason))
         said = f"{number(len(ended), 'activation')} cancelled" if ended else "nothing of it is open"
-        told(said, as_json=as_json, cancelled=ended)
+        tell(said, as_json=as_json, cancelled=ended)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -122,7 +125,7 @@ async def _cancelled(store: Path, ids: Sequence[str], run: str | None, reason: s
         return [e.cause for e in board.events(before) if isinstance(e, Ended)]
 
 
-def _checked(store: Path, activations: Sequence[str]) -> list[int]:
+def _ids(store: Path, activations: Sequence[str]) -> list[int]:
     with read(store) as view:
         return [view.why(a).steps[0].id for a in activations]
 
@@ -130,7 +133,7 @@ def _checked(store: Path, activations: Sequence[str]) -> list[int]:
 def _listed(letters: Sequence[DeadLetter]) -> list[str]:
     rows = [
         (
-            f"{d.agent}@{d.id}", f"{d.time:%Y-%m-%d %H:%M:%S}", ", ".join(a.ref for a in d.inputs),
+            f"{d.agent}@{d.id}", when(d.ended), ", ".join(a.ref for a in d.inputs),
             number(len(d.attempts), "attempt"), short(f"{d.error.type}: {d.error.message}" if d.error else d.reason),
         )
         for d in letters
@@ -139,7 +142,7 @@ def _listed(letters: Sequence[DeadLetter]) -> list[str]:
 
 
 def _told(d: DeadLetter) -> list[str]:
-    lines = [f"{d.agent}@{d.id} ended {d.time:%Y-%m-%d %H:%M:%S}" + (f": {d.reason}" if d.reason else "")]
+    lines = [f"{d.agent}@{d.id} ended {when(d.ended)}" + (f": {d.reason}" if d.reason else "")]
     lines += [f"  {a.ref} {a.payload.model_dump_json()}" for a in d.inputs]
     for n, attempt in enumerate(d.attempts, 1):
         error = f": {attempt.error.type}: {attempt.error.message}" if attempt.error else ""
@@ -150,8 +153,16 @@ def _told(d: DeadLetter) -> list[str]:
 
 
 def spoken(words: Sequence[str]) -> JsonValue:
-    """An answer as it is typed: one value, or `field=value`s; a value is JSON, or else a text."""
-    return _value(words[0]) if len(words) == 1 and "=" not in words[0] else _fields(words)
+    """An answer as it is typed: one value, or `field=value`s.
+
+    Raises:
+        UnknownField: they are several values.
+    """
+    if len(words) == 1 and "=" not in words[0]:
+        return value(words[0])
+    if not all("=" in word for word in words):
+        raise UnknownField(f"{' '.join(words)!r}: give one value, or field=value for each field.")
+    return {**fields(words, "answer")}
 
 
 def _fits(value: JsonValue, form: Mapping[str, JsonValue]) -> None:
@@ -173,27 +184,3 @@ def _fits(value: JsonValue, form: Mapping[str, JsonValue]) -> None:
     for name in wanted:
         if name not in given:
             raise UnknownField(f"the answer lacks {name!r}. {way_out}")
-
-
-def _fields(words: Sequence[str]) -> dict[str, JsonValue]:
-    """Fields as they are typed.
-
-    Raises:
-        UnknownField: one is not written as field=value.
-    """
-    pairs = [word.partition("=") for word in words]
-    if not all(equals for _, equals, _ in pairs):
-        raise UnknownField(f"{' '.join(words)!r}: give one value, or field=value for each field.")
-    return {name: _value(text) for name, _, text in pairs}
-
-
-def _value(text: str) -> JsonValue:
-    try:
-        found: JsonValue = json.loads(text)
-    except ValueError:
-        return text
-    return found
-
-
-def _resume(store: Path) -> str:
-    return f"stigmergy resume FILE --store {shlex.quote(str(store))}"

@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import JsonValue
@@ -21,6 +22,11 @@ def next_command(store: str, verb: str, *arguments: object) -> str:
         call = f"board.{verb}({', '.join('...' if a is ... else repr(a) for a in arguments)})"
         return f"await {call}" if verb in ("retry", "answer", "cancel") else call
     return " ".join(["stigmergy", verb, shlex.quote(store), *(shlex.quote(str(a)) for a in arguments)])
+
+
+def resume_command(store: str | Path, target: str = "FILE") -> str:
+    """What goes on with a board's file; `target` says where its agents are defined."""
+    return f"stigmergy resume {shlex.quote(target)} --store {shlex.quote(str(store))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +219,7 @@ class Unfinished:
             return f"define agent {self.agent!r} again, or {next_command(store, 'cancel', self.oldest)}"
         if store == "memory":
             return "await board.run_until_idle()"
-        return f"stigmergy resume FILE --store {shlex.quote(store)}" if store else ""
+        return resume_command(store) if store else ""
 
 
 @dataclass(frozen=True, slots=True)
