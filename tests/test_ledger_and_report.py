@@ -14,7 +14,7 @@ from stigmergy.blackboard.component import ADMIT, ActivationRequest, Admission, 
 from stigmergy.blackboard.core.ledger import KEPT, Ledger
 from stigmergy.blackboard.core.state import State
 from stigmergy.blackboard.errors import RunFailed
-from stigmergy.blackboard.reading.left import left_on
+from stigmergy.blackboard.reading.inventory import left_on
 from stigmergy.blackboard.reading.report import Recorded, Report, report_of
 from stigmergy.testing import VirtualClock
 from tests.boards import A, B, Boards, C

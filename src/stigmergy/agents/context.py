@@ -32,6 +32,7 @@ from stigmergy.blackboard.errors import (
     NotJournalable,
 )
 from stigmergy.blackboard.events import Called, Calling, ErrorInfo, Failed
+from stigmergy.blackboard.payloads.roundtrip import lossless_json
 from stigmergy.blackboard.payloads.types import check_text
 from stigmergy.blackboard.shell.job import Job
 from stigmergy.blackboard.stores.rows import decode
@@ -215,7 +216,7 @@ class Context(ContextMark):
             raise DuplicateCall(f'call "{key}" is used twice in {self.agent_name!r}. Give each effect its own key.')
         self._used.add(key)
         try:
-            return digest_of(args, kwargs)
+            return digest_of_call(args, kwargs)
         except (PydanticSerializationError, ValueError) as error:
             raise NotJournalable(f"call {key!r}: its arguments cannot be recorded as JSON ({error}).") from error
 
@@ -353,16 +354,15 @@ class Context(ContextMark):
         return row.seq if row is not None else 0
 
 
-def digest_of(args: Sequence[Any], kwargs: dict[str, Any]) -> str:
+def digest_of_call(args: Sequence[Any], kwargs: dict[str, Any]) -> str:
     """What an effect was asked, as the log has it (`Calling.digest`)."""
     return blake2b(to_json([args, kwargs], by_alias=True, inf_nan_mode="strings"), digest_size=12).hexdigest()
 
 
 def _recordable(key: str, result: object, decoder: TypeAdapter[Any]) -> bytes:
     try:
-        payload = to_json(result, by_alias=True, inf_nan_mode="strings", bytes_mode="base64") if isinstance(
-            result, BaseModel
-        ) else decoder.dump_json(result, warnings=False)  # fmt: skip
+        model = isinstance(result, BaseModel)
+        payload = lossless_json(result) if model else decoder.dump_json(result, warnings=False)
         decoder.validate_json(payload)
     except (PydanticSerializationError, ValidationError, ValueError) as error:
         raise NotJournalable(

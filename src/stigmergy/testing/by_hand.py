@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
-from pydantic_core import to_json
 
 from stigmergy.agents.agent import Agent
 from stigmergy.agents.context import Context
@@ -27,6 +26,7 @@ from stigmergy.blackboard.core.drafting import draft_of
 from stigmergy.blackboard.definitions import AgentSpec
 from stigmergy.blackboard.errors import CallChanged, DefinitionError, NotFound
 from stigmergy.blackboard.events import Called, Calling, Published
+from stigmergy.blackboard.payloads.roundtrip import lossless_json
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.shell.job import Job
@@ -255,7 +255,7 @@ def records(recorded: Recorded) -> dict[str, tuple[Calling, Called | None]]:
     for key, value in recorded.items():
         result, digest = (value.result, value.digest) if isinstance(value, Effect) else (value, ANY)
         if not isinstance(result, BaseException):
-            payload = to_json(result, by_alias=True, inf_nan_mode="strings", bytes_mode="base64")
+            payload = lossless_json(result)
             found[key] = Calling(key=key, name="recorded", digest=digest), Called(key=key, payload=payload)
     return found
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from stigmergy.agents.agent import Agent
-from stigmergy.agents.context import digest_of
+from stigmergy.agents.context import digest_of_call
 from stigmergy.agents.models import errors as model_errors
 from stigmergy.agents.models.model import Reply
 from stigmergy.agents.prompting.answer import last_refusal
@@ -314,7 +314,7 @@ class _Written:
                       and _REPLY.fullmatch(key)), None)  # fmt: skip
         if first is not None and self._served is None:
             asked = request.model_copy(update={"model": first.name})
-            self._asked_otherwise = digest_of((asked,), {}) != first.digest
+            self._asked_otherwise = digest_of_call((asked,), {}) != first.digest
         return str(request).split("\n")
 
     def _several(self) -> str:

@@ -13,6 +13,7 @@ from stigmergy.agents.models.model import Message
 from stigmergy.agents.prompting.best import Score
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.errors import DefinitionError
+from stigmergy.blackboard.payloads.roundtrip import lossless_json
 
 CHARACTERS = 4
 """In a token, roughly; what a text really takes only its provider knows."""
@@ -118,7 +119,7 @@ def standard_prompt(parts: PromptParts) -> tuple[Message, ...]:
 def line(artifact: Artifact[Any]) -> str:
     """An artifact as one line of JSON."""
     head = to_json({"id": artifact.ref, "by": artifact.producer}).decode()
-    payload = to_json(artifact.payload, by_alias=True, inf_nan_mode="strings", bytes_mode="base64").decode()
+    payload = lossless_json(artifact.payload).decode()
     return f'{head[:-1]},"payload":{payload}}}'
 
 

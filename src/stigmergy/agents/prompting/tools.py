@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol, get_type_hints, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError
 
 from stigmergy.agents.models.model import ToolSpec
 from stigmergy.agents.threads import in_thread
 from stigmergy.blackboard.errors import BadSignature, BodyError
+from stigmergy.blackboard.payloads.roundtrip import lossless_json
 from stigmergy.blackboard.text import problems
 
 
@@ -142,6 +143,6 @@ def _text(found: object) -> str:
     if isinstance(found, str):
         return found
     try:
-        return to_json(found, by_alias=True, inf_nan_mode="strings", bytes_mode="base64").decode()
+        return lossless_json(found).decode()
     except PydanticSerializationError:
         return json.dumps(str(found), ensure_ascii=False)

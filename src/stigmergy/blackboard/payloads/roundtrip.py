@@ -8,7 +8,7 @@ from typing import Any, get_origin
 from pydantic import BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
-from pydantic_core import CoreConfig
+from pydantic_core import CoreConfig, to_json
 from pydantic_core.core_schema import SerializerFunctionWrapHandler, wrap_serializer_function_ser_schema
 
 LOSSLESS = CoreConfig(
@@ -21,6 +21,11 @@ _CONFIGURED = frozenset({"model", "dataclass", "typed-dict"})
 _UNORDERED = frozenset({"set", "frozenset"})
 _DATA = frozenset({"default", "metadata", "expected"})
 _NAMED = frozenset({"fields", "choices"})
+
+
+def lossless_json(value: object) -> bytes:
+    """The JSON of models and plain data as payloads have it: bytes as base64, infinity and NaN as texts."""
+    return to_json(value, by_alias=True, bytes_mode="base64", inf_nan_mode="strings")
 
 
 def lossless(schema: Any) -> Any:

@@ -19,7 +19,7 @@ from pydantic_core import SchemaSerializer, SchemaValidator, from_json, to_json,
 
 from stigmergy.blackboard.errors import BadType, InvalidPayload, NotRoundTrippable, PayloadTooLarge, StoreDamaged
 from stigmergy.blackboard.opaque import Opaque
-from stigmergy.blackboard.payloads.roundtrip import LOSSLESS, difference, digest, lossless, parts
+from stigmergy.blackboard.payloads.roundtrip import LOSSLESS, difference, digest, lossless, lossless_json, parts
 
 Upcast = Callable[[Any], Mapping[str, object]]
 """Turns the JSON object of version n into that of version n + 1."""
@@ -134,7 +134,7 @@ class ArtifactType:
                     f"Add @artifact_type(upcast={{{step}: ...}})."
                 )
             try:
-                value = from_json(to_json(upcast(value), bytes_mode="base64", inf_nan_mode="strings"))
+                value = from_json(lossless_json(upcast(value)))
             except Exception as error:
                 raise InvalidPayload(
                     f"{self.name} version {version} cannot be read: the upcast from version {step} raised "

@@ -17,7 +17,7 @@ from stigmergy.blackboard.core.tree import Tree
 from stigmergy.blackboard.definitions import Limits, Subscription
 from stigmergy.blackboard.errors import RunFailed, StigmergyError
 from stigmergy.blackboard.events import ErrorInfo, Reason
-from stigmergy.blackboard.reading.left import left_on, put_aside
+from stigmergy.blackboard.reading.inventory import left_on, put_aside
 from stigmergy.blackboard.reading.leftovers import MESSAGE, Leftover, Leftovers, PutAside, Unfinished, next_command
 from stigmergy.blackboard.text import html_table, money, number, seconds, short, table
 

@@ -23,7 +23,7 @@ from stigmergy.blackboard.errors import BudgetSpent, NotFound, PayloadTooLarge, 
 from stigmergy.blackboard.events import Event, Published
 from stigmergy.blackboard.payloads.envelope import opened
 from stigmergy.blackboard.payloads.table import TypeTable
-from stigmergy.blackboard.reading.left import lacking
+from stigmergy.blackboard.reading.inventory import lacking
 from stigmergy.blackboard.reading.refusal import candidate, refusal, takers
 from stigmergy.blackboard.stores.base import Reader
 from stigmergy.blackboard.stores.rows import decode
