@@ -1,16 +1,16 @@
 """What a model would be asked about an artifact: the prompt before it is sent."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from stigmergy.agents.agent import Agent
 from stigmergy.agents.models.model import Estimate, OnToken, Reply, Request
-from stigmergy.agents.prompting.answer import Answer, answered
+from stigmergy.agents.prompting.answer import answered, asking
 from stigmergy.agents.prompting.servers import Servers
 from stigmergy.agents.roster import Roster
 from stigmergy.agents.worker import BodyWorker
 from stigmergy.blackboard.core.decision import Draft
-from stigmergy.blackboard.errors import DefinitionError, NotFound, UseContext
+from stigmergy.blackboard.errors import NotFound, UseContext
 from stigmergy.blackboard.events import Called, Calling, Published
 from stigmergy.blackboard.reading.view import View
 from stigmergy.blackboard.shell.job import Job
@@ -31,10 +31,9 @@ def prompt_of(view: View, roster: Roster, agent: Agent | str, *ids: int | str) -
         DefinitionError: the agent has a body of its own, so that nothing is asked.
     """
     found = roster.find(agent if isinstance(agent, str) else agent.name)
-    if found.means.function is not None:
-        raise DefinitionError(f'agent "{found.name}" has a body of its own, so no model is asked.')
     servers = Servers()  # opened for a look
-    asking = answered(found, roster.model if roster.model is not None else _NoModel(), servers)
+    alone = answered(found, roster.model if roster.model is not None else _NoModel(), servers)
+    body = asking(alone)
     artifacts = [view.get(id) for id in ids]
     consumed = {slot.type_name for s in found.subscriptions for slot in s.slots}
     strange = next((a for a in artifacts if a.type_name not in consumed), None)
@@ -45,15 +44,13 @@ def prompt_of(view: View, roster: Roster, agent: Agent | str, *ids: int | str) -
     source, last = view._source(), view.last
     row = source.reader.event(last)
     now = row.at if row is not None else first.at
-    worker = BodyWorker([asking], source.types, roster.context)
+    worker = BodyWorker([alone], source.types, roster.context)
     inputs, desk = [a.id for a in artifacts], _Reading(source.reader, now)
-    job = Job(-1, last, 1, asking.spec, "", inputs, [], first.run, "", now, 0, desk)
-    body = cast("Answer", asking.means.function)
+    job = Job(-1, last, 1, alone.spec, "", inputs, [], first.run, "", now, 0, desk)
 
     async def ask() -> Request:
         try:
-            context = await worker.context(job)
-            return body.first_request(context, await body.toolbox(context))
+            return await body.opening(await worker.context(job))
         finally:
             await servers.close()
 

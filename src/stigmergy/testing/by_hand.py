@@ -4,7 +4,7 @@ import copy
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -13,7 +13,7 @@ from stigmergy.agents.context import Context
 from stigmergy.agents.models.model import Request as ModelRequest
 from stigmergy.agents.models.model import ToolSpec
 from stigmergy.agents.models.scripted import Scripted
-from stigmergy.agents.prompting.answer import Answer, answered
+from stigmergy.agents.prompting.answer import answered, asking
 from stigmergy.agents.prompting.servers import Servers
 from stigmergy.agents.prompting.tools import ListTools, Tool, ToolResult, ToolSource
 from stigmergy.agents.request import Request
@@ -140,13 +140,9 @@ def prompt(agent: Agent, ctx: SoloContext, /, *, model: object | None = None) ->
     Raises:
         DefinitionError: the agent has a body of its own, or the inputs are none that it consumes together.
     """
-    if agent.means.function is not None:
-        raise DefinitionError(f'agent "{agent.name}" has a body of its own, so no model is asked.')
 
     async def ask(alone: Agent, worker: BodyWorker, job: Job) -> ModelRequest:
-        body = cast("Answer", alone.means.function)
-        briefed = await worker.context(job)
-        return body.first_request(briefed, await body.toolbox(briefed))
+        return await asking(alone).opening(await worker.context(job))
 
     return _with_body(agent, ctx, model, ask)
 

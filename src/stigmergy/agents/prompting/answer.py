@@ -56,6 +56,18 @@ def answered(agent: Agent, model: object | None, servers: Servers, audience: Aud
     return twin
 
 
+def asking(agent: Agent) -> "Answer":
+    """The body of an agent that a model answers for.
+
+    Raises:
+        DefinitionError: it has another.
+    """
+    body = agent.means.function
+    if not isinstance(body, Answer):
+        raise DefinitionError(f'agent "{agent.name}" has a body of its own, so no model is asked.')
+    return body
+
+
 class Answer:
     """A body: it asks a model, or several, and gives what the model publishes.
 
@@ -78,19 +90,19 @@ class Answer:
         self._sources = [tool for tool in agent.means.tools if isinstance(tool, ToolSource)]
         self._tools = tools_of([t for t in agent.means.tools if not isinstance(t, ToolSource)], self._subject)
 
-    async def toolbox(self, ctx: Context) -> tuple[Tool, ...]:
+    async def opening(self, ctx: Context) -> Request:
+        """What the model is asked first; without any effect, so that it can be seen before it is sent."""
+        return self._first(ctx, await self._toolbox(ctx))
+
+    async def _toolbox(self, ctx: Context) -> tuple[Tool, ...]:
         """The tools that may be called in this activation."""
         found = list(self._tools)
         for source in self._sources:
             found += await self._servers.tools(source)
         return allowed(distinct(found, self._subject), ctx.tools)
 
-    def first_request(self, ctx: Context, tools: Sequence[Tool], candidate: int = 0) -> Request:
-        """What the model is asked first; without any effect, so that it can be seen before it is sent.
-
-        Args:
-            candidate: the number of the conversation, from 0.
-        """
+    def _first(self, ctx: Context, tools: Sequence[Tool], candidate: int = 0) -> Request:
+        """The first request of a conversation; they are counted from 0."""
         parts = PromptParts(
             agent=ctx.agent_name, description=ctx.description, phase=ctx.phase, instructions=ctx.instructions,
             inputs=ctx.artifacts, past=tuple(ctx.past), contract=self._contract.text(),
@@ -110,7 +122,7 @@ class Answer:
         Raises:
             ModelError: the provider failed, or (`BadReply`) no reply within the limits could be used.
         """
-        return await self._chosen(ctx, await self.toolbox(ctx))
+        return await self._chosen(ctx, await self._toolbox(ctx))
 
     async def _chosen(self, ctx: Context, tools: Sequence[Tool]) -> Sequence[BaseModel]:
         """The outputs of the only conversation, or the best of several; which is on record before it is used.
@@ -146,7 +158,7 @@ class Answer:
 
     async def _talk(self, ctx: Context, tools: Sequence[Tool], talk: "_Talk") -> Sequence[BaseModel]:
         """One conversation, until there are outputs that may be published."""
-        request = self.first_request(ctx, tools, talk.number)
+        request = self._first(ctx, tools, talk.number)
         useless = rounds = 0
         while True:
             reply = await talk.next(request)
