@@ -412,9 +412,9 @@ def bad(a: A) -> B | None:
     ],
 )
 async def test_what_a_body_does_to_its_process_is_its_own_failure(
-    new_board: Boards, key: str, kind: str, text: str
+    file_board: Boards, key: str, kind: str, text: str
 ) -> None:
-    board = with_a_witness(new_board(apart))
+    board = with_a_witness(file_board(apart))
     await board.publish(A(n=1, key=key))
     [dead] = (await asyncio.wait_for(board.run_until_idle(), 30)).left.dead_letters
     assert dead.error is not None

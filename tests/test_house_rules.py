@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,15 @@ FLOORS = ["", "payloads", "stores", "core", "reading", "replaying"]
 """The folders of the blackboard, each on those before it; `shell` stands on the core and on nothing above."""
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -87,9 +94,8 @@ def test_folders_of_the_blackboard_import_only_the_floors_below(folder: str) -> 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
 def test_files_functions_and_names_stay_small_and_plain(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 460
-    for node in ast.walk(ast.parse(text)):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 460
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 60, node.name
         if isinstance(node, ast.ClassDef):
@@ -127,7 +133,7 @@ def test_nothing_is_unpickled_evaluated_or_imported_by_a_name_in_data(path: Path
         "pkgutil",
     }
     assert not imports(path) & forbidden
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Name | ast.Attribute):
             name = node.id if isinstance(node, ast.Name) else node.attr
             assert name != "ForkingPickler" or path.name in ONLY_IN[name], node.lineno
@@ -188,12 +194,10 @@ def test_importing_models_imports_nothing_that_is_an_extra() -> None:
 
 
 def test_the_tree_of_errors_names_them_all() -> None:
-    defined = [
-        node for path in MODULES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)
-    ]
+    defined = [node for path in MODULES for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
     bases = {node.name: {base.id for base in node.bases if isinstance(base, ast.Name)} for node in defined}
     family = {"StigmergyError"}
     while more := {name for name, of in bases.items() if of & family} - family:
         family |= more
-    tree = ast.get_docstring(ast.parse((BLACKBOARD / "errors.py").read_text())) or ""
-    assert set(re.findall(r"\w+", tree)) >= family
+    drawn = ast.get_docstring(tree(BLACKBOARD / "errors.py")) or ""
+    assert set(re.findall(r"\w+", drawn)) >= family

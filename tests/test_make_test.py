@@ -197,10 +197,11 @@ def ran(view: View) -> list[str]:
     return [f"{e.agent}@{e.seq}" for e in asked if e.seq in ended]
 
 
-def pytest_on(folder: Path, *files: Path) -> subprocess.CompletedProcess[str]:
+def pytest_on(folder: Path, *files: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run them with all plugins that are installed here, or as the environment says in `more`."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *map(str, files)]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    return subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=clean | more, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +259,7 @@ def test_a_body_that_behaves_otherwise_fails_its_test(
     assert SHOP.count(old) == 1
     (tmp_path / "shop.py").write_text(SHOP.replace(old, new))
     files = [shutil.copy(file, tmp_path) for name, file in written.items() if name.startswith(f"{agent}@")]
-    done = pytest_on(tmp_path, *map(Path, files))
+    done = pytest_on(tmp_path, *map(Path, files), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     assert done.returncode == 1, done.stdout
     assert said in done.stdout
 

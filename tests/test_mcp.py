@@ -76,8 +76,8 @@ async def test_a_model_calls_tools_of_a_server_and_is_told_what_they_gave(new_bo
     assert keys[:3] == ["model/1", "model/1/tool/1", "model/2"]
 
 
-async def test_a_server_that_does_not_start_fails_the_attempt_with_one_line(new_board: Boards) -> None:
-    board = new_board(model=Scripted([outputs()]))
+async def test_a_server_that_does_not_start_fails_the_attempt_with_one_line(file_board: Boards) -> None:
+    board = file_board(model=Scripted([outputs()]))
     board.agent("buyer").tools(McpServer("/no/such/program")).consumes(A).publishes(B)
     await board.publish(A())
     [dead] = (await board.run_until_idle()).left.dead_letters
@@ -96,10 +96,10 @@ async def test_a_spent_budget_parks_beside_an_open_server_too(new_board: Boards,
 
 
 async def test_a_board_has_one_server_for_all_activations_and_ends_it_with_itself(
-    new_board: Boards, tmp_path: Path
+    file_board: Boards, tmp_path: Path
 ) -> None:
     noted = tmp_path / "noted"
-    board = buying(new_board(model=Scripted(talkative), concurrency=8), shop(noted), "one", "two", "three")
+    board = buying(file_board(model=Scripted(talkative), concurrency=8), shop(noted), "one", "two", "three")
     for _ in range(2):
         await board.publish_many([A(n=n) for n in range(5)])
         assert (await board.run_until_idle()).ok
@@ -121,12 +121,12 @@ def runs(number: int) -> bool:
 
 
 async def test_a_server_that_dies_of_a_call_is_told_to_the_model_and_started_again_for_the_next(
-    new_board: Boards, tmp_path: Path
+    file_board: Boards, tmp_path: Path
 ) -> None:
     noted = tmp_path / "noted"
     burn = ToolCall(id="b", name="burn", arguments="{}")
     model = Scripted([[burn], [buy("pens")], [B(n=1)], [buy("nibs", 1)], [B(n=2)]])
-    board = buying(new_board(model=model), shop(noted, "price", "burn"))
+    board = buying(file_board(model=model), shop(noted, "price", "burn"))
     await board.publish(A())
     assert (await board.run_until_idle()).ok
     assert model.texts(1)[-1].startswith("Error: McpServer(")
@@ -139,10 +139,10 @@ async def test_a_server_that_dies_of_a_call_is_told_to_the_model_and_started_aga
 
 
 async def test_a_server_that_was_killed_meanwhile_is_started_again_and_nobody_notices(
-    new_board: Boards, tmp_path: Path
+    file_board: Boards, tmp_path: Path
 ) -> None:
     noted = tmp_path / "noted"
-    board = buying(new_board(model=Scripted(talkative)), shop(noted))
+    board = buying(file_board(model=Scripted(talkative)), shop(noted))
     for _ in range(2):
         await board.publish(A())
         assert (await board.run_until_idle()).ok
@@ -178,7 +178,7 @@ def test_a_loop_that_ends_takes_its_servers_with_it(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_cannot_be_reached_is_tried_again_by_the_next_attempt(
-    new_board: Boards, tmp_path: Path
+    file_board: Boards, tmp_path: Path
 ) -> None:
     late = tmp_path / "late.py"
     server = McpServer(sys.executable, str(late), str(tmp_path / "noted"), names=["price"])
@@ -188,7 +188,7 @@ async def test_a_server_that_cannot_be_reached_is_tried_again_by_the_next_attemp
             late.symlink_to(TARGET)
         return await call_next()
 
-    board = new_board(model=Scripted(talkative))
+    board = file_board(model=Scripted(talkative))
     builder = board.agent("buyer").tools(server).around(arriving).limits(retry=Retry(attempts=2, backoff=0))
     builder.consumes(A).publishes(B)
     await board.publish(A())
@@ -198,18 +198,18 @@ async def test_a_server_that_cannot_be_reached_is_tried_again_by_the_next_attemp
     assert failed.error.type == "ToolsUnavailable"
 
 
-async def test_a_look_at_a_prompt_starts_a_server_only_for_the_look(new_board: Boards, tmp_path: Path) -> None:
+async def test_a_look_at_a_prompt_starts_a_server_only_for_the_look(file_board: Boards, tmp_path: Path) -> None:
     noted = tmp_path / "noted"
-    board = buying(new_board(model=Scripted([])), shop(noted))
+    board = buying(file_board(model=Scripted([])), shop(noted))
     seed = await board.publish(A())
     seen = board.prompt("buyer", seed.id)
     assert [tool.name for tool in seen.tools] == ["price"]
     assert lines(noted) == ["began", "ended"]
 
 
-async def test_a_server_that_says_nothing_is_given_up_after_its_timeout(new_board: Boards) -> None:
+async def test_a_server_that_says_nothing_is_given_up_after_its_timeout(file_board: Boards) -> None:
     mute = McpServer(sys.executable, "-c", "import sys; sys.stdin.read()", timeout=0.2)
-    board = buying(new_board(model=Scripted([])), mute)
+    board = buying(file_board(model=Scripted([])), mute)
     await board.publish(A())
     [dead] = (await board.run_until_idle()).left.dead_letters
     assert dead.error is not None
