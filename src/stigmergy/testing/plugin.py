@@ -1,10 +1,9 @@
 """The pytest plugin: fixtures for boards, their clock and their streams, and a guard against the network.
 
-pytest loads it wherever stigmergy is installed, so that it does nothing, and imports nothing more, until asked.
+pytest loads it wherever stigmergy is installed, so it does nothing until asked, but for refusing real models.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -163,17 +162,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(partial(setattr, real, "guard", real.guard))
     real.guard = refuse_real_model
     if config.getini("stigmergy_no_network"):
-        config.pluginmanager.register(_Guard(refused_network), "stigmergy_no_network")
+        config.pluginmanager.register(_Guard(), "stigmergy_no_network")
 
 
 class _Guard:
-    """Guards every test, its fixtures included."""
-
-    def __init__(self, guard: Callable[[], AbstractContextManager[None]]) -> None:
-        self._guard = guard
+    """Guards every test against the network, its fixtures included."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self) -> Iterator[None]:
         """Around setup, call and teardown."""
-        with self._guard():
+        with refused_network():
             return (yield)

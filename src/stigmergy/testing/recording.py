@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import JsonValue
 
 from stigmergy.agents.agent import Agent
-from stigmergy.agents.request import Request
 from stigmergy.agents.roster import Roster
 from stigmergy.agents.worker import BodyWorker
 from stigmergy.blackboard import events as ev
@@ -167,16 +166,12 @@ def _answers(reader: Reader, run: str, questions: Sequence[Published]) -> dict[s
 
 def briefing(view: View, seen: Recording, agent: Agent, roster: Roster, types: TypeTable) -> Briefing:
     """The context that the attempt had: what the context provider of today says of the board as of the claim."""
-    r, a = seen, seen.activation
-    phase = agent.spec.phase
-    desk = HandDesk(r.inputs, {}, reader=view._source().reader, now=r.claim.at)
+    a, claim = seen.activation, seen.claim
+    desk = HandDesk(seen.inputs, {}, reader=view._source().reader, now=claim.at)
     job = Job(
-        a.seq, r.claim.seq, r.claim.attempt, agent.spec, a.subscription, a.inputs, a.slots, a.run, r.feedback,
-        r.claim.at, a.redriven, desk,
+        a.seq, claim.seq, claim.attempt, agent.spec, a.subscription, a.inputs, a.slots, a.run, seen.feedback,
+        claim.at, a.redriven, desk,
     )  # fmt: skip
-    request = Request(job, types, r.inputs, phase)
-    provider = agent.means.context or roster.context
-    if provider is None:
-        return Briefing((), tuple(request.ancestors()))
-    worker = BodyWorker([agent], types, provider)
-    return in_a_loop(lambda: worker._brief(provider, request, job))
+    worker = BodyWorker([agent], types, roster.context)
+    told = in_a_loop(lambda: worker.context(job))
+    return Briefing(told.instructions, told.past, told.tools)

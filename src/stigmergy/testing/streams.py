@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -177,16 +178,17 @@ def shuffled(source: Iterable[Step], seed: int) -> Iterator[Step]:
 def _made_and_needed(step: Step) -> tuple[frozenset[object], set[object]]:
     """Recorded positions and work ids, by which steps name each other."""
     makes: set[object] = {seed.id for seed in step.seeds if seed.id is not None}
-    needs: set[object] = {input for seed in step.seeds for input in seed.inputs}  # noqa: A001
+    needs: set[object] = {id for seed in step.seeds for id in seed.inputs}
     for seed in step.seeds:
-        if isinstance(seed.payload, HumanAnswer):
-            needs.add(seed.payload.question)
-        kind = type_of(type(seed.payload))
+        payload: Any = seed.payload
+        if isinstance(payload, HumanAnswer):
+            needs.add(payload.question)
+        kind = type_of(type(payload))
         if kind.has_work:
-            makes.add(("work", getattr(seed.payload, "work_id")))  # noqa: B009  whatever the model declares
+            makes.add(("work", payload.work_id))
         if kind.has_parent:
-            needs.add(("work", getattr(seed.payload, "parent_work_id")))  # noqa: B009
+            needs.add(("work", payload.parent_work_id))
         if kind.has_blocking:
-            needs |= {("work", work) for work in getattr(seed.payload, "blocking_work_ids") or ()}  # noqa: B009
+            needs |= {("work", work) for work in payload.blocking_work_ids or ()}
     makes.discard(("work", None))
     return frozenset(makes), needs - makes
