@@ -7,7 +7,8 @@ from stigmergy.agents.models.scripted import outputs
 from stigmergy.blackboard.clock import VirtualClock
 from stigmergy.testing.asked import Asked, asked
 from stigmergy.testing.assertions import assert_idle, assert_lineage, assert_not_published, assert_published
-from stigmergy.testing.by_hand import Effect, SoloContext, context, perform, prompt
+from stigmergy.testing.by_hand import SoloContext, context, perform, prompt
+from stigmergy.testing.desk import Effect
 from stigmergy.testing.envelopes import artifact
 from stigmergy.testing.making import make_test
 from stigmergy.testing.network import NetworkRefused, refused_network

@@ -1,9 +1,9 @@
 """A body called by hand: a context without a board, and what the agent makes of it."""
 
 import copy
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -20,41 +20,17 @@ from stigmergy.agents.request import Request
 from stigmergy.agents.worker import BodyWorker
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing, ContextRequest
-from stigmergy.blackboard.clock import VirtualClock
 from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.core.drafting import draft_of
 from stigmergy.blackboard.definitions import AgentSpec
-from stigmergy.blackboard.errors import CallChanged, DefinitionError, NotFound
-from stigmergy.blackboard.events import Called, Calling, Published
-from stigmergy.blackboard.payloads.roundtrip import lossless_json
+from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.payloads.table import TypeTable
-from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.shell.job import Job
-from stigmergy.blackboard.stores.base import Reader
-from stigmergy.blackboard.stores.memory import MemoryStore
 from stigmergy.loop import in_a_loop
+from stigmergy.testing.desk import ACTIVATION, NOON, HandDesk, Recorded
 from stigmergy.testing.envelopes import Given, envelopes
 
 R = TypeVar("R")
-NOON = VirtualClock().now()
-_ACTIVATION = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What a recorded effect gave, and a digest of the arguments that it was given.
-
-    Attributes:
-        result: what `ctx.call` returns; an exception is raised instead.
-        digest: as in `Calling.digest`; other arguments raise `CallChanged`.
-    """
-
-    result: object
-    digest: str
-
-
-Recorded = Mapping[str, object]
-"""By key what effects gave, as if an earlier attempt had recorded it: results, exceptions to raise, or `Effect`s."""
 
 
 class SoloContext(Context):
@@ -74,7 +50,7 @@ class SoloContext(Context):
 def context(
     agent_name: str = "agent", *, inputs: Sequence[Given] = (), past: Sequence[Given] = (),
     instructions: Sequence[BaseModel] = (), recorded: Recorded | None = None, phase: str | None = None,
-    attempt: int = 1, feedback: str = "", run: str = "main", activation: int = _ACTIVATION, repeats: int = 0,
+    attempt: int = 1, feedback: str = "", run: str = "main", activation: int = ACTIVATION, repeats: int = 0,
     now: float = NOON, slots: Sequence[int] = (), tools: Sequence[str] | None = None,
     served: Sequence[str] | None = None, strict: bool = False,
 ) -> SoloContext:  # fmt: skip
@@ -224,133 +200,3 @@ class Told:
                 f"past= holds id {twice.pop()}, which an input has here. Give it another id, or none."
             )
         return self._briefing
-
-
-# -- effects ----------------------------------------------------------------------------------------------------------
-
-
-class _AnyDigest(str):
-    """The digest of whatever arguments: a test may leave out what an effect was asked."""
-
-    __slots__ = ()
-    __hash__ = str.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-
-ANY = _AnyDigest()
-
-
-def records(recorded: Recorded) -> dict[str, tuple[Calling, Called | None]]:
-    """Recorded results as an earlier attempt would have left them; those that are raised are left out."""
-    found: dict[str, tuple[Calling, Called | None]] = {}
-    for key, value in recorded.items():
-        result, digest = (value.result, value.digest) if isinstance(value, Effect) else (value, ANY)
-        if not isinstance(result, BaseException):
-            payload = lossless_json(result)
-            found[key] = Calling(key=key, name="recorded", digest=digest), Called(key=key, payload=payload)
-    return found
-
-
-def raised(recorded: Recorded, event: Calling, agent: str) -> BaseException | None:
-    """What an announced effect raises instead of being executed.
-
-    Raises:
-        CallChanged: it is announced with other arguments.
-    """
-    value = recorded.get(event.key)
-    result, digest = (value.result, value.digest) if isinstance(value, Effect) else (value, ANY)
-    if digest != event.digest:
-        raise CallChanged(f'call "{event.key}" of {agent!r} was recorded with other arguments.')
-    return result if isinstance(result, BaseException) else None
-
-
-class _Asked(dict[str, tuple[Calling, Called | None]]):
-    """Records that note who asks for them."""
-
-    def __init__(self, records: Mapping[str, tuple[Calling, Called | None]], called: list[str]) -> None:
-        super().__init__(records)
-        self._called = called
-
-    def get(self, key: str, default: Any = None, /) -> Any:
-        self._called.append(key)
-        return super().get(key, default)
-
-
-class HandDesk:
-    """Answers a body that no board runs."""
-
-    def __init__(
-        self, inputs: Sequence[Artifact[Any]], recorded: Recorded, *, reader: Reader | None = None, repeats: int = 0,
-        now: float = NOON, strict: bool = False,
-    ) -> None:  # fmt: skip
-        self._inputs = {a.id: a for a in inputs}
-        self._recorded = recorded
-        self._reader = reader or MemoryStore().reader()
-        self._repeats = repeats
-        self._now = now
-        self._strict = strict
-        self._last = _ACTIVATION
-        self.payloads: list[BaseModel] = []
-        self.called_keys: list[str] = []
-
-    def now(self) -> float:
-        """The time of the test."""
-        return self._now
-
-    def published(self, id: int) -> Published:
-        """The event of an input, made of its envelope."""
-        a = self._inputs.get(id)
-        if a is None:
-            raise NotFound(f"there is no artifact {id}: this context has no board. Use trial() where a body needs one.")
-        kind = type_of(type(a.payload))
-        return Published(
-            seq=id, at=a.at, cause=a.cause, type=kind.name, version=kind.version, run=a.run, producer=a.producer,
-            key=a.key, tags=list(a.tags), priority=a.priority, visibility=a.visibility, root=a.root, depth=a.depth,
-            phase=a.phase, payload=kind.encode(a.payload)[1],
-        )  # fmt: skip
-
-    def reader(self) -> Reader:
-        """An empty log, unless there is one."""
-        return self._reader
-
-    def chain(self, job: Job) -> list[int]:
-        """The activation, and the first of those that it repeats."""
-        return [job.id, self._repeats] if self._repeats else [job.id]
-
-    def recorded(self, job: Job) -> dict[str, tuple[Calling, Called | None]]:
-        """What the test says; whoever looks something up there is noted."""
-        return _Asked(records(self._recorded), self.called_keys)
-
-    async def calling(self, job: Job, event: Calling) -> int:
-        """An effect is about to be executed."""
-        error = raised(self._recorded, event, job.agent.name)
-        if error is not None:
-            raise error
-        if self._strict:
-            raise AssertionError(f'call "{event.key}" of {job.agent.name!r} is not recorded, so it is not executed.')
-        self._last += 1
-        return self._last
-
-    async def called(self, job: Job, calling: int, event: Called) -> None:
-        """Nothing is kept."""
-
-    async def sleep(self, job: Job, calling: int) -> None:
-        """Nobody waits."""
-
-    async def publish_from(self, job: Job, drafts: Sequence[Draft]) -> list[int]:
-        """Kept for the test to look at."""
-        self.payloads += [draft.payload for draft in drafts]
-        self._last += len(drafts)
-        return list(range(self._last - len(drafts) + 1, self._last + 1))
-
-    def watched(self, type_name: str) -> bool:
-        return True
-
-    def lingering(self, job: Job) -> Any:
-        """Bodies called by hand run where they are called."""
-        raise NotImplementedError

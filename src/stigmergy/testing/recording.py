@@ -23,7 +23,7 @@ from stigmergy.blackboard.shell.job import Job
 from stigmergy.blackboard.stores.base import Reader
 from stigmergy.blackboard.stores.rows import as_published, decode, event_at
 from stigmergy.loop import in_a_loop
-from stigmergy.testing.by_hand import HandDesk
+from stigmergy.testing.desk import HandDesk
 
 
 @dataclass(frozen=True, slots=True)

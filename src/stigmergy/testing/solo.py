@@ -15,7 +15,8 @@ from stigmergy.blackboard.shell.desk import LocalDesk, Shell
 from stigmergy.blackboard.shell.job import Job
 from stigmergy.board import Blackboard
 from stigmergy.loop import in_a_loop
-from stigmergy.testing.by_hand import Recorded, Told, raised, records
+from stigmergy.testing.by_hand import Told
+from stigmergy.testing.desk import Recorded, raised, records
 from stigmergy.testing.envelopes import Given, envelopes
 
 
