@@ -4,7 +4,6 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from itertools import islice
 
 from stigmergy.agents.agent import Agent
@@ -13,23 +12,20 @@ from stigmergy.blackboard.core.running import nearest
 from stigmergy.blackboard.definitions import AgentSpec
 from stigmergy.blackboard.errors import DefinitionError, SeedError, StigmergyError
 from stigmergy.blackboard.events import Activated, Published
-from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion, answer_key
 from stigmergy.blackboard.reading.report import Report
-from stigmergy.blackboard.reading.view import View
 from stigmergy.blackboard.shell.job import Job, Worker
 from stigmergy.blackboard.shell.owner import Owner
-from stigmergy.blackboard.text import number
 from stigmergy.board import Blackboard
 from stigmergy.loop import in_a_loop
 from stigmergy.seeds import Seed, read_seeds
+from stigmergy.testing.comparison import Comparison
 from stigmergy.testing.streams import Step, Stream, as_file, shuffled, steps
 
 TOGETHER = 500
 """Lines of one time that are published before anything runs; more of them come in several portions."""
 REMEMBERED = 1_000
 """Activations of live agents of which it is known how many recorded outputs were gone through."""
-_SHOWN = 5
 
 
 def play(
@@ -138,7 +134,7 @@ class Feed:
 
     def __init__(
         self, board: Blackboard, owner: Owner, name: str, source: Iterable[Step], muted: frozenset[str],
-        comparison: "Comparison | None",
+        comparison: Comparison | None,
     ) -> None:  # fmt: skip
         self._board = board
         self._owner = owner
@@ -301,81 +297,3 @@ def _key_here(seed: Seed, activation: Activated | None) -> str | None:
     if seed.key is None or not seed.key.startswith(own):
         return seed.key
     return f"{activation.seq}/{seed.key.removeprefix(own)}" if activation is not None else None
-
-
-_Key = tuple[str, str, bytes]
-"""Producer, type, and a digest of the payload."""
-
-
-class Comparison:
-    """What agents were recorded to publish, against what they publish here; what agrees is forgotten at once."""
-
-    def __init__(self, view: View, name: str, muted: frozenset[str]) -> None:
-        self._view = view
-        self._name = name
-        self._left_out = muted | {OUTSIDE.producer, PERSON.producer}
-        self._seen = view.last
-        self._missing: dict[_Key, list[str]] = {}
-        self._new: dict[_Key, list[int]] = {}
-        self._expected = 0
-
-    def expect(self, step: Step) -> None:
-        """These outputs were recorded."""
-        for seed in step.seeds:
-            data = type_of(type(seed.payload)).encode(seed.payload)[1]
-            key = _key(seed.producer, seed.type, data)
-            if not _cancelled(self._new, key):
-                text = data.decode()
-                shown = text if len(text) <= 200 else text[:199] + "…"
-                self._missing.setdefault(key, []).append(
-                    f"{self._name}:{seed.line}: {seed.type} {shown} by {seed.producer}"
-                )
-            self._expected += 1
-            if self._expected % TOGETHER == 0:
-                self._catch_up()
-
-    def _catch_up(self) -> None:
-        for event in self._view.events(self._seen):
-            self._seen = event.seq
-            if isinstance(event, Published) and event.producer not in self._left_out:
-                key = _key(event.producer, event.type, event.payload)
-                if not _cancelled(self._missing, key):
-                    self._new.setdefault(key, []).append(event.seq)
-
-    def check(self) -> None:
-        """Raise unless all agrees."""
-        self._catch_up()
-        missing = [text for texts in self._missing.values() for text in texts]
-        new = sorted(id for ids in self._new.values() for id in ids)
-        if not missing and not new:
-            return
-        parts = [
-            f"the agents answered otherwise than recorded: {number(len(missing), 'output')} did not come, "
-            f"{number(len(new), 'output')} came that had not been recorded."
-        ]
-        parts += _listed("did not come:", missing)
-        parts += _listed(
-            "was not recorded:", [str(self._view.why(id)).replace("\n", "\n    ") for id in new[:_SHOWN]], len(new)
-        )
-        raise AssertionError("\n".join(parts))
-
-
-def _listed(head: str, items: Sequence[str], count: int | None = None) -> list[str]:
-    total = len(items) if count is None else count
-    more = [f"    … {total - _SHOWN:,} more"] if total > _SHOWN else []
-    return [f"  {head}", *(f"    {item}" for item in items[:_SHOWN]), *more] if items else []
-
-
-def _key(producer: str, type_name: str, data: bytes) -> _Key:
-    return producer, type_name, blake2b(data, digest_size=12).digest()
-
-
-def _cancelled(others: dict[_Key, list[str]] | dict[_Key, list[int]], key: _Key) -> bool:
-    """Take one of these away, if there is one."""
-    same = others.get(key)
-    if not same:
-        return False
-    same.pop(0)
-    if not same:
-        del others[key]
-    return True
