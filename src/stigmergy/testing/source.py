@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from types import ModuleType
 
 from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import from_json
 
+from stigmergy.agents.agent import Agent
+from stigmergy.agents.models import errors as model_errors
+from stigmergy.blackboard import errors
 from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.payloads.types import type_of
 
@@ -107,6 +109,10 @@ class Source:
         self.imports.setdefault(self.modules.get(module, module), set()).add(name.partition(".")[0])
         return name
 
+    def testing(self, name: str) -> str:
+        """A name from the testing kit."""
+        return self.imported("stigmergy.testing", name)
+
     def roster(self) -> str:
         """The roster."""
         self.imported(self.module, self.expression.partition("(")[0])
@@ -171,15 +177,16 @@ class Source:
             return call(f"{cls}.model_validate", literal(json_value))
         return call(f"{cls}.model_validate_json", text(data.decode()))
 
-    def error(self, name: str, message: str, near: Iterable[ModuleType]) -> tuple[str, bool]:
-        """An exception class by its name, and whether it is the right one: `Exception` if nobody knows it."""
-        found = getattr(builtins, name, None)
-        if isinstance(found, type) and issubclass(found, Exception):
-            return name, True
-        for module in near:
+    def error(self, name: str, agent: Agent) -> tuple[str, bool]:
+        """An exception class by its name, and whether it is the right one: `Exception` if nobody knows it.
+
+        It is looked for in Python, among those of models, where the body and the roster are, and in the library.
+        """
+        body = getattr(agent.means.function, "__module__", "")
+        for module in (builtins, model_errors, *map(sys.modules.get, (body, self.module)), errors):
             cls = getattr(module, name, None)
-            if isinstance(cls, type) and issubclass(cls, Exception):
-                return self.imported(module.__name__, name), True
+            if module is not None and isinstance(cls, type) and issubclass(cls, Exception):
+                return name if module is builtins else self.imported(module.__name__, name), True
         return "Exception", False
 
 
