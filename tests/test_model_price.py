@@ -1,5 +1,6 @@
 """What tokens cost."""
 
+import sys
 from decimal import Decimal
 from importlib import import_module
 from typing import Any
@@ -37,6 +38,13 @@ def test_a_listed_model_is_found_with_and_without_its_provider_and_no_other_prov
     assert listed("openai/gpt-4.1").cost(Usage(input=1_000_000)) == Decimal(2)
     assert listed("nobody/gpt-4.1") is UNLISTED
     assert listed("openai/nothing-of-that-name").cost(SMALL) is None
+
+
+def test_the_list_is_looked_for_again_when_litellm_was_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as missing:
+        missing.setitem(sys.modules, "litellm", None)
+        assert listed("openai/gpt-4.1") is UNLISTED
+    assert listed("openai/gpt-4.1") is not UNLISTED
 
 
 @pytest.mark.xdist_group("litellm")

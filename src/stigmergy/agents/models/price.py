@@ -119,13 +119,14 @@ def _price(entry: dict[str, Any], suffix: str) -> Price:
     )
 
 
-@cache
 def _entries() -> dict[str, dict[str, Any]]:
     spec = find_spec("litellm")
     folders = spec.submodule_search_locations if spec is not None else None
-    for folder in folders or ():
-        file = Path(folder) / _PRICES
-        if file.exists():
-            entries: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
-            return entries
-    return {}
+    files = [Path(folder) / _PRICES for folder in folders or ()]
+    return next((_read(file) for file in files if file.exists()), {})
+
+
+@cache
+def _read(file: Path) -> dict[str, dict[str, Any]]:
+    entries: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
+    return entries
