@@ -10,6 +10,7 @@ from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.core.where import Filter
 from stigmergy.blackboard.events import Event, Published
 from stigmergy.blackboard.payloads.types import type_of
+from stigmergy.blackboard.reading.artifacts import Artifacts
 from stigmergy.blackboard.reading.proof import rests_on
 from stigmergy.blackboard.reading.report import Report
 from stigmergy.blackboard.reading.view import View
@@ -142,7 +143,7 @@ def _named(model: type[BaseModel], where: Filter[Any] | None) -> str:
     return f"{name} with {dict(where)}" if isinstance(where, Mapping) else f"{name} that passes the filter"
 
 
-def _origins(view: View, found: Any) -> str:
+def _origins(view: View, found: Artifacts[Any]) -> str:
     shown = [_indented(view.why(a.id)) for a in islice(found, _SHOWN)]
     more = [f"  … {found.total - _SHOWN:,} more"] if found.total > _SHOWN else []
     return "\n".join([*shown, *more])

@@ -27,8 +27,8 @@ from stigmergy.blackboard.errors import DefinitionError
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.shell.job import Job
 from stigmergy.loop import in_a_loop
-from stigmergy.testing.desk import ACTIVATION, NOON, HandDesk, Recorded
-from stigmergy.testing.envelopes import Given, envelopes
+from stigmergy.testing.desk import ACTIVATION, HandDesk, Recorded
+from stigmergy.testing.envelopes import NOON, Given, envelopes
 
 R = TypeVar("R")
 

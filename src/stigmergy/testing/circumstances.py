@@ -17,11 +17,12 @@ from stigmergy.agents.roster import Roster
 from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.briefing import Briefing
+from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.reading.view import View
 from stigmergy.testing.by_hand import context, implied_slots, prompt
 from stigmergy.testing.recording import Recording, briefing
-from stigmergy.testing.source import Code, Source, by_key, call, known, listed, literal, text
+from stigmergy.testing.source import Code, Source, by_key, call, listed, literal, text
 
 _TALK = re.compile(r"model(-\d+)?")
 _REPLY = re.compile(_TALK.pattern + r"/\d+")
@@ -59,7 +60,7 @@ class Circumstances:
         if not self.contextual:
             return given
         told = briefing(view, seen, self._agent, roster, types)
-        past = [p for p in told.artifacts if known(p.payload)]
+        past = [p for p in told.artifacts if not isinstance(p.payload, Opaque)]
         self.left_out = len(told.artifacts) - len(past)
         self._told = replace(told, artifacts=tuple(past))
         if past:

@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from stigmergy.blackboard.artifact import Artifact
-from stigmergy.blackboard.clock import VirtualClock
 from stigmergy.blackboard.core.decision import Draft
 from stigmergy.blackboard.errors import CallChanged, NotFound
 from stigmergy.blackboard.events import Called, Calling, Published
@@ -16,8 +15,8 @@ from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.shell.job import Job
 from stigmergy.blackboard.stores.base import Reader
 from stigmergy.blackboard.stores.memory import MemoryStore
+from stigmergy.testing.envelopes import NOON
 
-NOON = VirtualClock().now()
 ACTIVATION = 1_000_000
 """The id of an activation that no board made, above those of the artifacts that it is given."""
 

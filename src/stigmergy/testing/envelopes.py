@@ -13,12 +13,14 @@ from stigmergy.blackboard.payloads.table import TypeTable
 
 M = TypeVar("M", bound=BaseModel)
 Given = BaseModel | Artifact[Any]
+NOON = VirtualClock().now()
+"""When it is in tests, unless they say otherwise."""
 
 
 def artifact(
     payload: M, /, *, id: int = 1, producer: str = "outside", cause: int = 0, root: int | None = None,
     run: str = "main", key: str | None = None, tags: Sequence[str] = (), priority: Priority | None = None,
-    visibility: Visibility | None = None, at: float = VirtualClock().now(), depth: int = 0,
+    visibility: Visibility | None = None, at: float = NOON, depth: int = 0,
 ) -> Artifact[M]:  # fmt: skip
     """The envelope of a payload as a board would make it.
 

@@ -14,7 +14,6 @@ from pydantic_core import from_json
 from stigmergy.agents.agent import Agent
 from stigmergy.agents.models import errors as model_errors
 from stigmergy.blackboard import errors
-from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.payloads.types import type_of
 
 WIDTH = 88
@@ -205,11 +204,6 @@ def importable(what: object) -> str | None:
     for part in name.split("."):
         found = getattr(found, part, None)
     return name if found is what and name else None
-
-
-def known(payload: object) -> bool:
-    """Whether the class of a payload is known here."""
-    return not isinstance(payload, Opaque)
 
 
 def sections(imports: Mapping[str, Iterable[str]], own: Iterable[str]) -> str:

@@ -37,6 +37,7 @@ def published(
 
 @asynccontextmanager
 async def opened(make: StoreMaker) -> AsyncIterator[Store]:
+    """A store that is open inside."""
     store = make()
     await store.open()
     try:
