@@ -9,7 +9,7 @@ from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion
 from stigmergy.blackboard.stores.base import Reader
 from stigmergy.blackboard.stores.erasing import HAVE_PAYLOADS
-from stigmergy.blackboard.stores.rows import decode
+from stigmergy.blackboard.stores.rows import decode, event_at
 
 _ASKED = {type_of(HumanQuestion).name, type_of(HumanAnswer).name}
 _MAY_BE_RETRIED = ("dead_letter", "blocker_failed")
@@ -66,8 +66,7 @@ def _may_be_retried(event: object) -> bool:
 
 
 def _activated(reader: Reader, id: int) -> Activated | None:
-    row = reader.event(id)
-    event = decode(row) if row is not None else None
+    event = event_at(reader, id)
     return event if isinstance(event, Activated) else None
 
 
