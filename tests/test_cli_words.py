@@ -85,6 +85,7 @@ IN_JSON = {
     "answer": "answer ship.db HumanQuestion by=air",
     "verify": "verify run.db",
     "backup": "backup run.db copy.db",
+    "erase": "erase run.db --before 5",
     "vacuum": "vacuum run.db",
     "doctor": "doctor run.db",
     "graph": "graph run.db",
