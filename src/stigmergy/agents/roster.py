@@ -179,7 +179,8 @@ class Roster:
             self_trigger: it may consume what it publishes itself.
             pure: its body has no effect outside `ctx.call`.
             isolate: "process" for a body that can be killed.
-            phase: the phase it serves.
+            phase: the one whose instructions it gets, and under which it is counted. It filters nothing: fluently,
+                `.consumes(Work, where={"phase": "analysis"})` does.
             labels, tenant: what visibility asks for.
 
         Raises:
