@@ -118,6 +118,21 @@ def test_zeroed_sectors_and_lost_ends_are_found_or_harmless(intact: Path, tmp_pa
     check_damaged(bytes(content), rows_of(intact), tmp_path)
 
 
+@pytest.mark.parametrize("pages", [1, 2, 3, 4])
+def test_of_a_copy_that_was_cut_off_the_intact_beginning_is_saved(intact: Path, tmp_path: Path, pages: int) -> None:
+    rows, path, saved = rows_of(intact), tmp_path / "cut.db", tmp_path / "saved.db"
+    path.write_bytes(intact.read_bytes()[: -pages * 4_096])
+    with pytest.raises(StoreDamaged):
+        rows_of(path)
+    found = verify(path)
+    assert not found.whole
+    assert "\n" not in str(found)
+    assert recover(path, saved).whole
+    kept = rows_of(saved)
+    assert 0 < len(kept) <= len(rows)
+    assert kept == rows[: len(kept)]
+
+
 def check_damaged(content: bytes, rows: list[Row], folder: Path) -> None:
     """What is proven of a damaged file is what was written; and what is not proven is called damaged."""
     path, saved = folder / "run.db", folder / "saved.db"

@@ -1,6 +1,7 @@
 """What a board file looks like to SQLite, and what SQLite's errors mean for a board."""
 
 import os
+import shlex
 import sqlite3
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def is_board(path: Path, application_id: int, version: int, pages: int) -> bool:
 
 def saving(path: Path) -> str:
     """How to save what is intact of a damaged file."""
-    return f"save what is intact: stigmergy verify {path} --recover NEW.db"
+    return f"save what is intact: stigmergy verify {shlex.quote(str(path))} --recover NEW.db"
 
 
 def explain(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> StoreError:
@@ -134,7 +135,7 @@ def explain(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> StoreError
     if name == "SQLITE_NOTADB":
         return NotABoard(f"{path} is no database. Choose another file for the board. {why}")
     if name.startswith("SQLITE_CORRUPT"):
-        return StoreDamaged(f"{path} is damaged. Restore a copy, or save what `sqlite3 {path} .recover` finds. {why}")
+        return StoreDamaged(f"{path} is damaged. Restore a copy, or {saving(path)}. {why}")
     if name in _UNTIDY:
         return StoreReadOnly(
             f"{path} was not closed, and this user may not write its folder. Read it once as one who may. {why}"

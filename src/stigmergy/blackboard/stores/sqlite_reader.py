@@ -257,11 +257,13 @@ class SQLiteReader:
             raise explained from error
 
 
-def connect_to_read(path: Path, file: str) -> sqlite3.Connection:
+def connect_to_read(path: Path, file: str, *, cut_off: bool = False) -> sqlite3.Connection:
     """A connection that cannot write, to a file that is a board.
 
     Args:
         path: as people call it; `file` is what it really is.
+        cut_off: also to one that is shorter than it says, for who proves every row: SQLite refuses such a file unless
+            it is told that its schema is being mended.
     """
     check_file(path, file)
     if not os.path.exists(file):
@@ -270,7 +272,7 @@ def connect_to_read(path: Path, file: str) -> sqlite3.Connection:
         raise NotABoard(f"{path} is being made, or was when its process died: no board yet. A publish makes it one.")
     uri = Path(file).as_uri() + "?mode=ro"
     try:
-        return _checked(path, uri)
+        return _checked(path, uri, cut_off=cut_off)
     except sqlite3.OperationalError as error:
         # In a folder that we cannot write there is no room for SQLite's shared memory; a board that was closed is
         # complete without it.
@@ -278,13 +280,15 @@ def connect_to_read(path: Path, file: str) -> sqlite3.Connection:
             f"{file}-wal"
         ):
             raise
-        return _checked(path, uri + "&immutable=1")
+        return _checked(path, uri + "&immutable=1", cut_off=cut_off)
 
 
-def _checked(path: Path, uri: str) -> sqlite3.Connection:
+def _checked(path: Path, uri: str, *, cut_off: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        if cut_off:
+            connection.execute("PRAGMA writable_schema = ON")
         if not is_board(path, *connection.execute(INSPECT).fetchone()):
             raise NotABoard(f"{path} is an empty file, no board yet. The first publish makes it one.")
     except BaseException:

@@ -67,7 +67,10 @@ class Verified:
             first, last = self.damage.first, self.damage.last
             where = f"event {first}" if first == last else f"one of the events {first} to {last or 'the end'}"
             kept = f"{number(self.events, 'event')} before it {'is' if self.events == 1 else 'are'} intact"
-            return f"{self.store} is damaged at {where}: {self.damage.why}. {kept}; save them with --recover NEW.db."
+            way_out = (
+                f"{kept}; save them with --recover NEW.db" if self.events else "Nothing is before it: restore a copy"
+            )
+            return f"{self.store} is damaged at {where}: {self.damage.why}. {way_out}."
         end = "closed" if self.closed else "not closed: in use, or its process died"
         return f"{self.store} is whole: {number(self.events, 'event')}, {end}, seal {self.seal or 'none'}"
 
@@ -136,7 +139,7 @@ def _erasures(path: Path) -> Erasures:
 
 def _connect(path: Path) -> sqlite3.Connection:
     try:
-        return connect_to_read(path, real_file(path))
+        return connect_to_read(path, real_file(path), cut_off=True)
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise explain(error, path) from error
 
@@ -159,7 +162,7 @@ def _loose(connection: sqlite3.Connection) -> str:
     """What else is wrong with the file, though all events are there."""
     found: str = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
-        return f"the events are all there, but not what finds them ({found})"
+        return f"the events are all there, but not what finds them ({' '.join(found.split())})"
     lost = connection.execute(f"SELECT ({LOST_END})").fetchone()[0]
     return "" if lost is None else "the log ends before it, and a snapshot is of after that"
 
