@@ -163,6 +163,19 @@ def test_seeds_that_are_no_files_are_named(folder: Path) -> None:
     assert not Path("run.db").exists()
 
 
+# -- teams -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("raised", ["raise RuntimeError({!r})", "import sys; sys.exit({!r})"])
+def test_what_a_file_says_when_it_cannot_be_loaded_is_one_line_without_secrets(folder: Path, raised: str) -> None:
+    text = "GET https://example.org?api_key=canary0a1b2c3d failed\nand again\x1b[2J"
+    Path("broken.py").write_text(raised.format(text))
+    for command in (("check", "broken.py"), ("run", "broken.py", "--store", "run.db")):
+        told = refused(2, *command)
+        assert told.startswith("DefinitionError: broken.py:1 cannot be loaded: ")
+        assert told.endswith(r"api_key=[hidden] failed and again\x1b[2J" + "\n")
+
+
 # -- where things are written ------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from stigmergy.blackboard.errors import BadFileName, BoardError, StigmergyError, StoreError
+from stigmergy.blackboard.redaction import redacted
 from stigmergy.cli.printing import say
 
 _UsageError: Any = typer.BadParameter.__bases__[0]
@@ -51,14 +52,19 @@ def errors(*, traceback: bool = False, hint: str = "") -> Iterator[None]:
     except StigmergyError as error:
         if traceback:
             raise
-        say(f"{error.code}: {error}", err=True)
+        _complain(error.code, error)
         raise typer.Exit(3 if isinstance(error, StoreError | BoardError) else 2) from None
     except (OSError, ValueError) as error:
         if traceback:
             raise
         what = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) and error.filename else error
-        say(f"{type(error).__name__}: {what}", err=True)
+        _complain(type(error).__name__, what)
         raise typer.Exit(2) from None
+
+
+def _complain(code: str, what: object) -> None:
+    """One line, whatever it quotes, and without secrets: it may end in the log of another machine."""
+    say(f"{code}: {' '.join(redacted(str(what)).splitlines())}", err=True)
 
 
 @contextmanager
