@@ -125,6 +125,8 @@ def test_what_was_written_is_said_in_json_too() -> None:
     assert Path("run.svg").exists()
     made = json.loads(call("make-test", "run.db", "team.py", "4", "-o", "test_it.py", "--json").stdout)
     assert made == {"wrote": "test_it.py", "next": "pytest test_it.py"}
+    proven = call("verify", "run.db", "--recover", "saved.db", "--json")
+    assert (json.loads(proven.stdout)["saved"], proven.stderr) == ("saved.db", "")
     nodes = json.loads(call("graph", "run.db", "--json").stdout)["nodes"]
     assert {"kind": "agent", "name": "shout", "count": 1, "failed": 0} in nodes
     published = json.loads(call("publish", "team.py", "--seed", "good.jsonl", "--store", "run.db", "--json").stdout)

@@ -1,5 +1,6 @@
 """Commands for people who look after a board's file: prove it, save it, copy it, empty it, make it smaller."""
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from stigmergy.cli.errors import errors
 from stigmergy.cli.loading import load
 from stigmergy.cli.looking import moment
 from stigmergy.cli.options import Board, Json, SetList
-from stigmergy.cli.printing import show, tell
+from stigmergy.cli.printing import say, tell
 from stigmergy.loop import in_a_loop
 
 
@@ -33,9 +34,14 @@ def verify(
     """Prove that a log is as it was written. Or name the first damaged entry, and exit with 3."""
     with errors():
         found = verified(store)
-        show(found, as_json=as_json)
+        if not as_json:
+            say(str(found))
         if saved is not None:
-            typer.echo(f"saved {number(recover(store, saved).events, 'event')} to {saved}", err=True)
+            kept = recover(store, saved).events
+            tell(f"saved {number(kept, 'event')} to {saved}", as_json=False, quiet=as_json)
+        if as_json:
+            facts = {} if saved is None else {"saved": str(saved)}
+            typer.echo(json.dumps({**json.loads(found.to_json()), **facts}, ensure_ascii=False, indent=2))
         raise typer.Exit(0 if found.whole else 3)
 
 
