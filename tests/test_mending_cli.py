@@ -1,6 +1,7 @@
 """The commands of people who look after a board: answer, dead-letters, retry, discard."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -133,3 +134,37 @@ def test_what_cannot_be_cancelled_is_said_in_one_line(words: list[str]) -> None:
     refused = stigmergy("cancel run.db", *words)
     assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
     assert json.loads(stigmergy("show run.db --json").stdout)["open"] == before
+
+
+PAUSED = """
+import asyncio
+from pydantic import BaseModel
+from stigmergy import Blackboard
+
+class Order(BaseModel):
+    n: int
+
+board = Blackboard("night.db", run="night")
+
+@board.agent
+async def ship(order: Order) -> None: ...
+
+async def main() -> None:
+    async with board:
+        await board.publish(Order(n=1))
+        await board.pause()
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_resume_goes_on_with_a_run_that_was_paused_also_if_the_board_names_its_run() -> None:
+    Path("night.py").write_text(PAUSED)
+    subprocess.run([sys.executable, "night.py"], check=True)
+    assert "1 open" in stigmergy("show night.db").stdout
+    resumed = stigmergy("resume night.py --store night.db")
+    assert (resumed.exit_code, "1 activation: 1 done" in resumed.stdout) == (0, True)
+    Path("more.jsonl").write_text('{"type": "Order", "payload": {"n": 2}}')
+    assert stigmergy("run night.py --seed more.jsonl --store night.db --quiet").exit_code == 0
+    assert {a["run"] for a in json.loads(stigmergy("show night.db Order --json").stdout)} == {"night"}

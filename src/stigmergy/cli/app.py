@@ -323,7 +323,9 @@ def _board(found: Roster, store: Path | None, limits: Iterable[str]) -> Blackboa
     if isinstance(found, Blackboard) and store is None:
         found.limits = bounds
         return found
-    return Blackboard(store, roster=found, limits=bounds)
+    if not isinstance(found, Blackboard):
+        return Blackboard(store, roster=found, limits=bounds)
+    return Blackboard(store, roster=found, limits=bounds, run=found._run, durability=found._durability)
 
 
 def _go(
