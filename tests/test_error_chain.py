@@ -247,6 +247,23 @@ async def test_what_fails_again_is_asked_about_again(new_board: Boards) -> None:
     assert report.dead == 1
 
 
+async def test_a_default_counts_in_the_first_run_after_its_deadline_and_no_run_waits_for_it(new_board: Boards) -> None:
+    clock = VirtualClock()
+    board = new_board(clock=clock, components=[Escalation(within=10, default="skip")])
+
+    @board.agent
+    async def work(a: A) -> None:
+        raise LookupError
+
+    await board.publish(A())
+    began = clock.now()
+    report = await board.run_until_idle(horizon=None)
+    assert (report.reason, clock.now()) == ("waiting", began)
+    assert report.left.questions[0].what.endswith(" failed: LookupError. What now?")
+    clock.jump(began + 11)
+    assert (await board.run_until_idle()).skipped == 1
+
+
 @pytest.mark.req("S2.49")
 async def test_a_person_skips_it(new_board: Boards) -> None:
     board = failing(new_board(clock=VirtualClock(), components=[Escalation()]))

@@ -79,7 +79,10 @@ class Escalation(Questions):
         yield from super().react(state, seen)
         event, a = seen.event, seen.activation
         if isinstance(event, Ended) and a is not None and a.id in state.failed:
-            error = f"{event.error.type}: {short(event.error.message, 200)}" if event.error else event.reason
+            error = event.reason
+            if event.error is not None:
+                message = short(event.error.message, 200)
+                error = f"{event.error.type}: {message}" if message else event.error.type
             yield Publish(
                 self._question(a.id, f"{a.agent}@{a.id} failed: {error}. What now?"), run=a.run, about=(a.id,)
             )
