@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -82,7 +83,7 @@ def erase(
         gone = in_a_loop(lambda: _erased(board, until))
         needed = f"{number(len(gone.keep), 'older one')} {'is' if len(gone.keep) == 1 else 'are'} still needed"
         said = f"erased {number(gone.payloads, 'payload')}, {gone.bytes:,} bytes; {needed}; give the room back with: "
-        said += f"stigmergy vacuum {store}"
+        said += f"stigmergy vacuum {quote(str(store))}"
         tell(said, as_json=as_json, payloads=gone.payloads, bytes=gone.bytes, kept=list(gone.keep))
 
 
