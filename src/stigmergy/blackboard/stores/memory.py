@@ -217,10 +217,11 @@ class MemoryLog:
     def events(self, after: int = 0, until: int | None = None, kinds: Sequence[str] = ()) -> Iterator[Row]:
         """Rows with `after < seq <= until` in log order, optionally only of some kinds."""
         place = bisect_right(self._seq, after)
-        while place < self._end(self._seq, until):
-            if not kinds or self._words[_KIND.unpack_from(self._heads, place * _HEAD.size + _KIND_AT)[0]] in kinds:
-                yield self._row(place)
-            place += 1
+        while place < (end := self._end(self._seq, until)):  # more may be appended meanwhile
+            for one in range(place, end):
+                if not kinds or self._words[_KIND.unpack_from(self._heads, one * _HEAD.size + _KIND_AT)[0]] in kinds:
+                    yield self._row(one)
+            place = end
 
     def event(self, seq: int) -> Row | None:
         """The row at that position."""
