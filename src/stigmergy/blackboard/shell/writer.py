@@ -84,7 +84,7 @@ class Writer:
         return self._task is None or self._task.done()
 
     def _start(self) -> None:
-        if self._decisions and self._idle():
+        if self._decisions and self.failed is None and self._idle():
             self._task = asyncio.get_running_loop().create_task(self._write())
             self._task.add_done_callback(self._go_on)
 
