@@ -1,11 +1,18 @@
 """Thousands of interleavings of people, bodies, the disk and the clock, each from a seed, and what must hold in all."""
 
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
+from stigmergy import Blackboard
+from stigmergy.blackboard.errors import BoardBroken, StoreError
+from tests.boards import A
 from tests.mutants import INTERLEAVINGS, Mutant
-from tests.schedules import BEGINNINGS, ScheduleFailed, begun, brief, history, tiny
+from tests.schedule_people import People
+from tests.schedule_world import HERE, Dice, Disk, LoopClock, World
+from tests.schedules import BEGINNINGS, TEAMS, ScheduleFailed, begun, brief, history, tiny
+from tests.seeded_loop import SeededLoop, run_seeded
 
 SEEDS = 120
 TOGETHER = 20
@@ -56,6 +63,23 @@ def test_whatever_one_or_two_people_do_at_length(first: int) -> None:
 def test_whatever_comes_when_at_length(first: int) -> None:
     for seed in range(first, first + 1_000):
         history(seed)
+
+
+def test_a_run_whose_time_is_up_when_its_disk_fails_leaves_no_task() -> None:
+    async def life(people: People) -> None:
+        with suppress(StoreError, BoardBroken):
+            await people.board.publish(A(n=1))
+            await people.board.run_until_idle(timeout=0.3)
+        await people.close()
+
+    for seed in range(300):
+        dice = Dice(seed)
+        disk = Disk(dice)
+        disk.fails_at = 2 + seed % 2
+        loop = SeededLoop(dice, wild=1.0)
+        world = HERE.world = World(dice, disk)
+        people = People(world, Blackboard(disk, roster=TEAMS[1], clock=LoopClock(loop)))
+        run_seeded(life(people), loop)
 
 
 def test_one_seed_is_one_schedule() -> None:
