@@ -1,5 +1,6 @@
 """Thousands of interleavings of people, bodies, the disk and the clock, each from a seed, and what must hold in all."""
 
+import asyncio
 from collections import Counter
 from contextlib import suppress
 
@@ -80,6 +81,39 @@ def test_a_run_whose_time_is_up_when_its_disk_fails_leaves_no_task() -> None:
         world = HERE.world = World(dice, disk)
         people = People(world, Blackboard(disk, roster=TEAMS[1], clock=LoopClock(loop)))
         run_seeded(life(people), loop)
+
+
+def test_who_closes_a_board_whose_disk_failed_waits_for_the_bodies_that_are_stopped() -> None:
+    for seed in range(20):
+        dice = Dice(seed)
+        disk = Disk(dice)
+        loop = SeededLoop(dice, wild=0.3)
+        board = Blackboard(disk, clock=LoopClock(loop))
+        seen: list[str] = []
+
+        @board.agent
+        async def slow(a: A, seen: list[str] = seen) -> None:
+            seen.append("begun")
+            try:
+                await asyncio.sleep(1_000)
+            finally:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.1)  # it cleans up
+                seen.append("ended")
+
+        async def life(board: Blackboard = board, disk: Disk = disk, seen: list[str] = seen) -> None:
+            await board.publish(A(n=1))
+            run = asyncio.create_task(board.run_until_idle())
+            while not seen:
+                await asyncio.sleep(0.1)
+            disk.fails_at = disk.appends + 1
+            with suppress(StoreError, BoardBroken):
+                await board.publish(A(n=2))
+            await board.close()
+            assert seen == ["begun", "ended"]
+            assert (await run).reason == "broken"
+
+        run_seeded(life(), loop)
 
 
 def test_one_seed_is_one_schedule() -> None:

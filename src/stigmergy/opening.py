@@ -300,7 +300,7 @@ class OpenBoard(Roster, View):
     async def _leave(self, abandoned: bool) -> None:
         try:
             try:
-                if self._owner is not None and self._owner.writer.failed is None and not abandoned:
+                if self._owner is not None and not abandoned:
                     await self._owner.leave()
             finally:
                 await self._servers.close()  # now that no body is left to use them

@@ -284,12 +284,14 @@ class Owner:
         return self._quiet is not None
 
     async def leave(self) -> None:
-        """Give up the board: stop what runs, and make everything durable."""
-        self._given_up = True
+        """Give up the board: stop what runs, and make everything durable, unless an append has failed before."""
+        self._given_up, broken = True, self.writer.failed is not None
         await self._interrupt()
         self._disarm()
         if self._quiet is not None and not self._quiet.done():
             self._quiet.set_result(None)
+        if broken:
+            return
         self.record(self.decider.leave(self.clock.now()))
         self.writer.keep(self.folded.snapshot)
         await self.writer.finish()
