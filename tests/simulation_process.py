@@ -203,9 +203,8 @@ class Process:
 
     def erase(self) -> None:
         """What nothing needs is emptied; or only said to be, if the process dies right then."""
-        self.flush()
-        end = self.rng.randint(1, self.state.seq + 1)
-        keep = erasable(self.store.reader(), self.state, end).keep
+        end = self.rng.randint(1, self.store.reader().last() + 1)
+        keep = erasable(self.store.reader(), self.past, self.state, end).keep
         self.do("erase", lambda d: d.erase(end, keep, self.now))
         self.past.erase(end, keep)
         self.flush()

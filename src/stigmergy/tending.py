@@ -310,7 +310,7 @@ class TendedBoard(OpenBoard):
 
         async def verb(owner: Owner) -> Erasure:
             end = self._erased_up_to(before)
-            found = erasable(owner.reader, owner.decider.state, end)
+            found = erasable(owner.reader, owner.past, owner.decider.state, end)
             if found.payloads:
                 events = owner.decider.erase(end, found.keep, self._clock.now())
                 owner.past.erase(end, frozenset(found.keep))

@@ -64,6 +64,7 @@ class Observers:
         self.changed: set[str] = set()
         self.blind: dict[str, PayloadErased] = {}
         """Who asks for a payload that is gone, and so can follow the log no further; see `go_on`."""
+        self._were_blind: set[str] = set()
         self.began: dict[str, int] = {}
         """Who knows nothing of what was before a position, as it was erased before they came."""
         self._by_kind: dict[type[Event], list[AnyComponent]] = {}
@@ -178,7 +179,8 @@ class Observers:
         Args:
             anew: who is not on record begins with nothing, until a later record has it; else it stays behind.
         """
-        for name in self.blind | self.began:
+        self._were_blind.update(self.blind)
+        for name in self._were_blind:  # also who goes on already: the later the record, the more it knows
             state = self._state(name, books.states.get(name, ("", ""))[1])
             if state is not _UNREADABLE:
                 self.began.pop(name, None)

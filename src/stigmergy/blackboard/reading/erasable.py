@@ -2,17 +2,30 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from stigmergy.blackboard.core.state import State
-from stigmergy.blackboard.events import Activated, Called, Ended
+from stigmergy.blackboard.events import Activated, Called, Ended, Event, Redriven
 from stigmergy.blackboard.payloads.types import type_of
 from stigmergy.blackboard.question import HumanAnswer, HumanQuestion
 from stigmergy.blackboard.stores.base import Reader
 from stigmergy.blackboard.stores.erasing import HAVE_PAYLOADS
-from stigmergy.blackboard.stores.rows import decode, event_at
+from stigmergy.blackboard.stores.rows import decode
 
 _ASKED = {type_of(HumanQuestion).name, type_of(HumanAnswer).name}
 _MAY_BE_RETRIED = ("dead_letter", "blocker_failed")
+
+
+class Past(Protocol):
+    """What was decided, durable or not."""
+
+    def event(self, id: int) -> Event | None:
+        """The event at that position."""
+        ...
+
+    def young(self, after: int) -> list[Event]:
+        """The events after that position that are not durable."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +42,24 @@ class Erasure:
     bytes: int
 
 
-def erasable(reader: Reader, state: State, before: int) -> Erasure:
+def erasable(reader: Reader, past: Past, state: State, before: int) -> Erasure:
     """Look through a log for what nothing needs.
 
     What stays: artifacts that are waiting or held, the inputs of what is open and of what failed and may be tried
     again, the replies that were recorded for these, and what people were asked and answered.
 
     Args:
-        state: of the end of that log.
-        before: the first position that is not looked at.
+        reader, past: the log, and what else was decided that is not durable yet.
+        state: after all of that.
+        before: the first position that is not looked at; durable, or the next.
     """
-    failed = {row.cause for row in reader.events(kinds=("Ended",)) if _may_be_retried(decode(row))}
-    failed -= {row.cause for row in reader.events(kinds=("Redriven",))}
+    young = past.young(reader.last())
+    over = [*map(decode, reader.events(kinds=("Ended", "Redriven"))), *young]
+    failed = {e.cause for e in over if isinstance(e, Ended) and e.outcome in _MAY_BE_RETRIED}
+    failed -= {e.cause for e in over if isinstance(e, Redriven)}
     waiting = {id for id, alive in state.alive.items() if alive.refs}
-    unfinished = {*state.activations, *failed, *_repeated(reader, {*state.activations, *failed})}
-    inputs = {i for id in failed for i in _inputs(reader, id)}
+    unfinished = {*state.activations, *failed, *_repeated(past, {*state.activations, *failed})}
+    inputs = {i for id in failed for i in _inputs(past, id)}
     keep: list[int] = []
     payloads = size = 0
     for row in reader.events(0, before - 1, kinds=HAVE_PAYLOADS):
@@ -61,27 +77,18 @@ def erasable(reader: Reader, state: State, before: int) -> Erasure:
     return Erasure(tuple(keep), payloads, size)
 
 
-def _may_be_retried(event: object) -> bool:
-    return isinstance(event, Ended) and event.outcome in _MAY_BE_RETRIED
+def _inputs(past: Past, id: int) -> list[int]:
+    event = past.event(id)
+    return event.inputs if isinstance(event, Activated) else []
 
 
-def _activated(reader: Reader, id: int) -> Activated | None:
-    event = event_at(reader, id)
-    return event if isinstance(event, Activated) else None
-
-
-def _inputs(reader: Reader, id: int) -> list[int]:
-    found = _activated(reader, id)
-    return found.inputs if found is not None else []
-
-
-def _repeated(reader: Reader, activations: Iterable[int]) -> set[int]:
+def _repeated(past: Past, activations: Iterable[int]) -> set[int]:
     """The dead letters that these try again: what was paid for then is not paid for again."""
     found: set[int] = set()
     todo = list(activations)
     while todo:
-        event = _activated(reader, todo.pop())
-        if event is not None and event.redriven and event.redriven not in found:
+        event = past.event(todo.pop())
+        if isinstance(event, Activated) and event.redriven and event.redriven not in found:
             found.add(event.redriven)
             todo.append(event.redriven)
     return found

@@ -124,10 +124,13 @@ class RecentPast:
             return found
         return next((event for event in self._young if event.seq == id), None)
 
+    def young(self, after: int) -> list[Event]:
+        """The events after that position, if that is the last that is durable."""
+        return [event for event in self._young if event.seq > after]
+
     def following(self, cause: int) -> list[Event]:
         """The events with that cause, in log order."""
-        durable = self._reader.last()
-        young = [event for event in self._young if event.cause == cause and event.seq > durable]
+        young = [event for event in self.young(self._reader.last()) if event.cause == cause]
         return [*map(decode, self._reader.following(cause)), *young]
 
     def artifact(self, id: int) -> Artifact[Any]:
