@@ -174,7 +174,9 @@ async def test_a_board_that_was_cut_off_anywhere_is_damaged_and_not_made_worse(t
     for size in [*range(PAGE, len(data), PAGE), PAGE + 100]:
         path = tmp_path / f"{size}.db"
         path.write_bytes(data[:size])
-        await says(path, StoreDamaged, f"{size}.db is damaged. Restore a copy, or save what `sqlite3")
+        await says(
+            path, StoreDamaged, f"{size}.db is damaged. Restore a copy, or save what is intact: stigmergy verify "
+        )
 
 
 async def test_a_board_with_a_page_of_noise_says_so_or_works(tmp_path: Path) -> None:
@@ -198,7 +200,7 @@ async def test_a_board_with_a_page_of_noise_says_so_or_works(tmp_path: Path) -> 
     assert isinstance(refused[0], NotABoard)
     for refusal in refused[1:]:
         assert isinstance(refusal, StoreDamaged | OutcomeUnknown | BoardBroken)
-        assert "is damaged. Restore a copy, or save what `sqlite3" in one_line(refusal)
+        assert "is damaged. Restore a copy, or save what is intact: stigmergy verify " in one_line(refusal)
 
 
 EDITED: list[tuple[str, type[StigmergyError], str]] = [

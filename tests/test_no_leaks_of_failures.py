@@ -3,6 +3,7 @@
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from stigmergy.blackboard.component import (
     Reaction,
     Seen,
 )
-from stigmergy.blackboard.errors import KeyReused, NotFound
+from stigmergy.blackboard.errors import KeyReused, NotAChoice, NotFound
 from stigmergy.blackboard.events import Ended, Faulted, Visibility
 from stigmergy.blackboard.stores.memory import MemoryStore
 from stigmergy.loop import in_a_loop
@@ -134,13 +135,13 @@ async def published(board: Blackboard, shown: Iterable[Visibility | None]) -> di
 
 
 async def echoed(board: Blackboard) -> None:
-    """A person answers questions in their own words, which is nonsense to what the board asks; some it does not."""
+    """A person answers questions in their own words; what the board itself asks takes none, and is then given up."""
     for question in [q for q in board.artifacts(HumanQuestion) if not q.payload.refused and int(q.run[4:]) < len(DOES)]:
-        value: Any = {"then": question.payload.what} if "anyOf" in question.payload.answer else question.payload.what
-        try:
-            await board.answer(question.id, value)
-        except (NotFound, KeyReused):
-            continue
+        with suppress(NotFound, KeyReused):
+            try:
+                await board.answer(question.id, question.payload.what)
+            except NotAChoice:
+                await board.answer(question.id, "skip")
 
 
 def store(kind: str, folder: str) -> Any:

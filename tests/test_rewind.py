@@ -187,6 +187,9 @@ class Looking(Simulation):
             self.moments[events[-1].seq] = self.shown()
         return events
 
+    def erase(self) -> None:
+        """What is erased is not shown as it was."""
+
     def crash(self) -> None:
         super().crash()
         durable = {row.seq for rows in self.rows for row in rows}
