@@ -295,7 +295,8 @@ class TendedBoard(OpenBoard):
         That they were there stays: ids, types, who published what from what, times, costs, errors and digests. So do
         payloads that are still needed: of what waits, of what is open, of what failed and may be tried again, with
         their effects, and questions with their answers. Components keep what they know, which is put on record; one
-        that comes later is not shown what was erased, nor is an agent offered it. It cannot be replayed, either.
+        that comes later is not shown what was erased, nor is an agent offered it. It cannot be replayed, either. It
+        takes as long as reading the log, in which bodies wait.
 
         Args:
             before: a position, which is not erased itself, or a time; one without a time zone is local time.

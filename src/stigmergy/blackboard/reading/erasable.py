@@ -63,13 +63,13 @@ def erasable(reader: Reader, past: Past, state: State, before: int) -> Erasure:
     keep: list[int] = []
     payloads = size = 0
     for row in reader.events(0, before - 1, kinds=HAVE_PAYLOADS):
-        event = decode(row) if row.payload else None
-        if event is None:
+        if not row.payload:
             continue
-        if isinstance(event, Called):
-            needed = event.activation in unfinished
-        else:
+        if row.kind == "Published":
             needed = row.seq in waiting or row.seq in inputs or row.type in _ASKED
+        else:
+            reply = decode(row)
+            needed = isinstance(reply, Called) and reply.activation in unfinished
         if needed:
             keep.append(row.seq)
         else:
