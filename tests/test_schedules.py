@@ -116,6 +116,37 @@ def test_who_closes_a_board_whose_disk_failed_waits_for_the_bodies_that_are_stop
         run_seeded(life(), loop)
 
 
+def test_a_deadline_on_a_board_whose_disk_failed_keeps_nobody_busy() -> None:
+    """It can no longer be decided what is due, so that it would be due again at once until the last body has ended."""
+    dice = Dice(0)
+    disk = Disk(dice)
+    loop = SeededLoop(dice, wild=0.3)
+    board = Blackboard(disk, clock=LoopClock(loop))
+    begun: list[int] = []
+
+    @board.agent(timeout=2.0)
+    async def slow(a: A) -> None:
+        begun.append(a.n)
+        try:
+            await asyncio.sleep(1_000)
+        finally:
+            await asyncio.sleep(4)  # it cleans up, for longer than it has
+
+    async def life() -> None:
+        await board.publish(A(n=1))
+        run = asyncio.create_task(board.run_until_idle())
+        while not begun:
+            await asyncio.sleep(0.1)
+        disk.fails_at = disk.appends + 1
+        with suppress(StoreError, BoardBroken):
+            await board.publish(A(n=2))
+        assert (await run).reason == "broken"
+        await board.close()
+
+    run_seeded(life(), loop)
+    assert loop.callbacks < 500
+
+
 def test_one_seed_is_one_schedule() -> None:
     once, again = ([row[:5] for row in history(3).disk.reader().events()] for _ in range(2))
     assert once == again

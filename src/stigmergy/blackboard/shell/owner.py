@@ -315,8 +315,8 @@ class Owner:
         if self._at_rest() and (self.writer.failed is not None or self.writer.behind <= self.attempts.window):
             if self._quiet is not None and not self._quiet.done():
                 self._quiet.set_result(None)
-        elif self._stopping:
-            self._disarm()
+        elif self._stopping or self.writer.failed is not None:
+            self._disarm()  # nothing is decided any more, so what is due would be due again at once
         elif self.desk.sleepers and self._all_sleep():
             asyncio.get_running_loop().call_soon(self._move_time)  # a body may be about to do something still
         else:
