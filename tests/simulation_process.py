@@ -99,8 +99,6 @@ class Process:
             self.store.append_now(rows)
         if self.rng.random() < 0.5 and not self.crashed and self.step:
             self.store.reader().keep(self.folded.snapshot())
-        emptied = {row.seq for row in self.store.reader().events(kinds=("Published",)) if not row.payload}
-        self.books.gone = emptied  # what was only said to be erased, when a process died, is still there
         self.past = RecentPast(self.store.reader(), self.types, self.envelope)
         self.folded: Folded = fold(self.store.reader(), Observers(self.world.components), self.envelope, anew=True)
         self.state = self.folded.state
@@ -206,7 +204,6 @@ class Process:
         end = self.rng.randint(1, self.store.reader().last() + 1)
         keep = erasable(self.store.reader(), self.past, self.state, end).keep
         self.do("erase", lambda d: d.erase(end, keep, self.now))
-        self.past.erase(end, keep)
         self.flush()
         if self.rng.random() < 0.2:
             return

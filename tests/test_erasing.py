@@ -447,6 +447,40 @@ async def test_what_is_on_record_as_erased_and_is_not_is_erased_by_vacuum(tmp_pa
     assert verify(path).whole
 
 
+async def test_nothing_comes_to_need_what_is_on_record_as_erased_and_is_still_there(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+
+    def point(name: str) -> None:
+        if name == "erase before":
+            raise Died
+
+    board = copying(Blackboard(PointedStore(path, point)))
+    await board.publish(A(n=1))
+    [open_now] = [e.seq for e in board.events() if isinstance(e, Activated)]
+    await board.cancel(open_now)
+    with pytest.raises(Died):
+        await erased(board)
+    await board.close()
+    board, offered = copying(Blackboard(path)), list[int]()
+
+    async def late(a: A) -> None:
+        offered.append(a.n)
+
+    board.agent("late").consumes(A, since="start").body(late)
+    with pytest.raises(PayloadErased, match="cannot be tried again"):
+        await board.retry(open_now)
+    assert numbers(board, A) == [1]  # it is still there
+    assert (await board.run_until_idle()).open == 0
+    await board.close()
+    vacuum(path)
+    board = copying(Blackboard(path))
+    await board.publish(A(n=2))
+    assert (await board.run_until_idle()).dead == 0
+    assert numbers(board, B) == [2]
+    assert offered == []
+    await board.close()
+
+
 async def test_a_disk_that_fails_is_named_and_it_can_be_done_again(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     await (await marked(path)).close()

@@ -313,9 +313,7 @@ class TendedBoard(OpenBoard):
             end = self._erased_up_to(before)
             found = erasable(owner.reader, owner.past, owner.decider.state, end)
             if found.payloads:
-                events = owner.decider.erase(end, found.keep, self._clock.now())
-                owner.past.erase(end, frozenset(found.keep))
-                await self._recorded(owner, events)
+                await self._recorded(owner, owner.decider.erase(end, found.keep, self._clock.now()))
                 await self._store.erase(end, found.keep)
             return found
 

@@ -8,9 +8,8 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from typing_extensions import TypeVar as DefaultTypeVar
 
-from stigmergy.blackboard.errors import PayloadErased
 from stigmergy.blackboard.events import Priority, Visibility
-from stigmergy.blackboard.opaque import Gone, Opaque
+from stigmergy.blackboard.opaque import Gone, Opaque, erased
 from stigmergy.blackboard.payloads.types import type_of
 
 U = TypeVar("U", bound=BaseModel)
@@ -67,9 +66,7 @@ class Artifact(Generic[T_co]):
         if kind.name != self.type_name:
             return None
         if isinstance(payload, Gone):
-            raise PayloadErased(
-                f"the payload of {self.ref} was erased. What is left of it is told by why({self.ref!r})."
-            )
+            raise erased(self.ref)
         if isinstance(payload, Opaque):
             return cast("U", kind.decode_version(self.version, to_json(payload.root)))
         held = type_of(type(payload))

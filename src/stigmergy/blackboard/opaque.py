@@ -7,6 +7,14 @@ from pydantic import ConfigDict, JsonValue, RootModel
 from stigmergy.blackboard.errors import PayloadErased
 
 
+def erased(ref: str) -> PayloadErased:
+    """What is said of an artifact, `Type@12`, whose payload is asked for and gone."""
+    return PayloadErased(
+        f"the payload of {ref} was erased. What came of it is told by why, events and the report; what it said, only "
+        "by a copy of the board from before."
+    )
+
+
 class Opaque(RootModel[JsonValue]):
     """The payload of a type that this program has no class for: its JSON, unread."""
 

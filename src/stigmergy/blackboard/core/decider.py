@@ -202,7 +202,7 @@ class Decider(Running):
                 if state.shapes.get(id, shape) != shape:
                     anew[id] = [self.past.artifact(artifact) for artifact in sorted(state.waiting.get(id, ()))]
         types = {slot.type_name for id in missed for slot in self.index.subscriptions[id].slots}
-        offered = self.past.since(types, min(missed.values())) if missed else []
+        offered = self.past.since(types, min(missed.values()), self.state.is_erased) if missed else []
         to_offer = [(at, artifact, {id for id, after in missed.items() if at > after}) for at, artifact in offered]
         for e in enrolments:
             held = [h.id for h in state.held.values() if e.shapes and h.by == e.name]

@@ -74,7 +74,7 @@ class Past(Protocol):
         """The events with that cause, in log order."""
         ...
 
-    def since(self, types: set[str], after: int) -> list[tuple[int, Artifact[Any]]]:
+    def since(self, types: set[str], after: int, erased: Callable[[int], bool]) -> list[tuple[int, Artifact[Any]]]:
         """The artifacts of these types that were offered after that position, with where they were, in that order; what
         is erased is not among them."""
         ...

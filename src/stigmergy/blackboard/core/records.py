@@ -158,3 +158,5 @@ class Dump:
     absent: list[str]
     maybe_done: list[int]
     fresh: list[int]
+    erased_before: int
+    spared: list[int]

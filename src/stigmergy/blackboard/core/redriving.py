@@ -81,7 +81,7 @@ class Redriving(Offers):
                 f"{name} was tried again already, or discarded. Look at what became of it with `why {name}`."
             )
         for p in self.inputs_of(old):
-            if not p.payload:
+            if self.state.is_erased(p.seq):
                 raise PayloadErased(f"{old.agent}@{id} cannot be tried again: its input {p.type}@{p.seq} was erased.")
         return old, ended
 

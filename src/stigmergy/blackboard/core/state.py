@@ -69,6 +69,9 @@ class State:
         """component -> the fingerprint of every version of it that raised, and what it raised."""
         self.absent: set[str] = set()
         """Of these components, those that take no part now."""
+        self.erased_before = 0
+        self.spared: set[int] = set()
+        """Below that position what was said is erased, but for these."""
         self.ready: list[int] = []
         self._fresh: list[int] = []
         self._apply: dict[type[Event], Callable[[Any], None]] = {
@@ -77,7 +80,7 @@ class State:
             ev.Opened: self._opened, ev.Enrolled: self._enrolled, ev.Expired: self._expired, ev.Held: self._held,
             ev.Released: self._released, ev.Withdrawn: self._withdrawn, ev.Calling: self._calling,
             ev.Called: self._called, ev.Faulted: self._faulted, ev.Idled: self._idled, ev.Closed: self._closed,
-            ev.Resumed: self._resumed, ev.Recalled: self._recalled, ev.Rang: self._rang,
+            ev.Resumed: self._resumed, ev.Recalled: self._recalled, ev.Rang: self._rang, ev.Erased: self._erased,
         }  # fmt: skip
 
     def apply(self, event: Event) -> None:
@@ -367,6 +370,16 @@ class State:
     def _resumed(self, e: ev.Resumed) -> None:
         self.runs[e.run].closed = self.runs[e.run].detail = ""
 
+    def _erased(self, e: ev.Erased) -> None:
+        mine = {id for id in self.spared if id >= e.before}  # only what both spare is spared where both erase
+        theirs = {id for id in e.keep if id >= self.erased_before}
+        self.spared = mine | theirs | self.spared.intersection(e.keep)
+        self.erased_before = max(self.erased_before, e.before)
+
+    def is_erased(self, artifact: int) -> bool:
+        """Whether what an artifact said is erased, or will be when an erasure that broke off is brought to its end."""
+        return artifact < self.erased_before and artifact not in self.spared
+
     def concerned(self, event: Event) -> Activation | None:
         """The open activation that an event is about; to be asked before the event is applied."""
         a = self.activations.get(event.cause)
@@ -389,7 +402,7 @@ class State:
                 [(s, scope, n) for (s, scope), n in self.ordinals.items()], list(self.held.values()),
                 list(self.works.values()), list(self.calls.values()), list(self.runs.values()),
                 {**self.seen, **dict.fromkeys(sorted(self.enrolled), -1)}, self.shapes, self.members, self.faults,
-                sorted(self.absent), self.maybe_done, self._fresh,
+                sorted(self.absent), self.maybe_done, self._fresh, self.erased_before, sorted(self.spared),
             )
         )  # fmt: skip
 
@@ -416,5 +429,6 @@ class State:
         s.enrolled = {name for name, seq in d.seen.items() if seq < 0}
         s.shapes, s.members, s.faults, s.absent = d.shapes, d.members, d.faults, set(d.absent)
         s.maybe_done, s._fresh = d.maybe_done, d.fresh
+        s.erased_before, s.spared = d.erased_before, set(d.spared)
         s.ready = [a.id for a in d.activations if a.status == "ready"]
         return s

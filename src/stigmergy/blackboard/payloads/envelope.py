@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from stigmergy.blackboard.artifact import Artifact
-from stigmergy.blackboard.errors import PayloadErased
 from stigmergy.blackboard.events import Published
+from stigmergy.blackboard.opaque import erased
 from stigmergy.blackboard.payloads.table import TypeTable
 
 M = TypeVar("M", bound=BaseModel)
@@ -38,7 +38,4 @@ def check_there(event: Published) -> None:
         PayloadErased: it is.
     """
     if not event.payload:
-        raise PayloadErased(
-            f"the payload of {event.type}@{event.seq} was erased. What came of it is told by why, events and the "
-            "report; what it said, only by a copy of the board from before."
-        )
+        raise erased(f"{event.type}@{event.seq}")

@@ -12,7 +12,7 @@ from stigmergy.blackboard import events as ev
 from stigmergy.blackboard.artifact import Artifact
 from stigmergy.blackboard.errors import InvalidPayload, NotFound
 from stigmergy.blackboard.events import ErrorInfo, Published
-from stigmergy.blackboard.opaque import Gone, Opaque
+from stigmergy.blackboard.opaque import Opaque
 from stigmergy.blackboard.payloads.envelope import envelope
 from stigmergy.blackboard.payloads.table import TypeTable
 from stigmergy.blackboard.stores.base import Reader
@@ -97,8 +97,6 @@ def dead_letters(
 
 def _payload(types: TypeTable, p: Published) -> BaseModel:
     """Its class may not be able to read it: that can be why it is a dead letter."""
-    if not p.payload:
-        return Gone(None)
     try:
         return types.decode(p.type, p.version, p.payload)
     except InvalidPayload:

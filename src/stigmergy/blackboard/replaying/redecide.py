@@ -121,8 +121,9 @@ class RecordedPast:
     def _open(self, event: Published) -> Artifact[Any]:
         return opened(self._types, event)
 
-    def since(self, types: set[str], after: int) -> list[tuple[int, Artifact[Any]]]:
-        """The artifacts of these types that were offered after that position, with where they were, in that order."""
+    def since(self, types: set[str], after: int, erased: Callable[[int], bool]) -> list[tuple[int, Artifact[Any]]]:
+        """The artifacts of these types that were offered after that position, with where they were, in that order; of a
+        board that is replayed nothing is erased."""
         until = self.before - 1
         offered: dict[int, Published] = {}
         for name in types:
@@ -134,7 +135,7 @@ class RecordedPast:
             released = self.event(row.cause)
             if isinstance(released, Published) and released.type in types:
                 offered[row.seq] = released
-        return [(at, self._open(offered[at])) for at in sorted(offered) if offered[at].payload]
+        return [(at, self._open(offered[at])) for at in sorted(offered)]
 
     def draft(self, payload: BaseModel) -> Draft:
         """A component's payload, checked and encoded."""

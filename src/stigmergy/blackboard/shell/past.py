@@ -1,7 +1,7 @@
 """What a decision may look up: what is too young to be in the store, then the store's indexes."""
 
 from collections import deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
@@ -38,8 +38,6 @@ class RecentPast:
         """How many published events there are when the oldest are forgotten."""
         self._ahead: dict[int, Row] = {}
         self._read_to = 0
-        self._erased: list[tuple[int, Container[int]]] = []
-        """What may still be in the store: below a position, but for some."""
 
     def remember(self, events: Iterable[Event]) -> None:
         """These events were decided; they are remembered until they are durable."""
@@ -71,15 +69,6 @@ class RecentPast:
         if len(self._works) > KEPT:
             for work in [w for w, seq in islice(self._works.items(), KEPT // 4) if seq <= durable]:
                 del self._works[work]
-
-    def erase(self, before: int, keep: Container[int]) -> None:
-        """What is erased from the store is not remembered, either, and offered to nobody."""
-        self._erased.append((before, keep))
-        for id in [id for id in self._published if id < before and id not in keep]:
-            event = self._published.pop(id)
-            if event.key is not None:
-                self._keys.pop((event.run, event.key), None)
-        self._ahead.clear()
 
     def published(self, id: int) -> Published:
         """The event that published an artifact.
@@ -137,8 +126,9 @@ class RecentPast:
         """An artifact with its typed payload."""
         return self._open(self.published(id))
 
-    def since(self, types: set[str], after: int) -> list[tuple[int, Artifact[Any]]]:
-        """The artifacts of these types that were offered after that position, with where they were, in that order."""
+    def since(self, types: set[str], after: int, erased: Callable[[int], bool]) -> list[tuple[int, Artifact[Any]]]:
+        """The artifacts of these types that were offered after that position and are not erased, with where they were,
+        in that order."""
         durable = self._reader.last()
         published = [decode(row) for name in types for row in self._reader.artifacts(name, after=after)]
         published += [e for e in self._published.values() if e.type in types and e.seq > max(after, durable)]
@@ -149,10 +139,7 @@ class RecentPast:
             event = self.event(release.cause)
             if isinstance(event, Published) and event.type in types:
                 offered[release.seq] = event
-        return [(position, self._open(e)) for position, e in sorted(offered.items()) if e.payload and self._is_kept(e)]
-
-    def _is_kept(self, event: Published) -> bool:
-        return not any(event.seq < before and event.seq not in keep for before, keep in self._erased)
+        return [(position, self._open(e)) for position, e in sorted(offered.items()) if not erased(e.seq)]
 
     def draft(self, payload: BaseModel) -> Draft:
         """A component's payload, checked and encoded."""
