@@ -100,7 +100,7 @@ class Process:
         if self.rng.random() < 0.5 and not self.crashed and self.step:
             self.store.reader().keep(self.folded.snapshot())
         self.past = RecentPast(self.store.reader(), self.types, self.envelope)
-        self.folded: Folded = fold(self.store.reader(), Observers(self.world.components), self.envelope, anew=True)
+        self.folded: Folded = fold(self.store.reader(), Observers(self.world.components), self.envelope)
         self.state = self.folded.state
         self.shadow = self.copy()
         self.twin = None
@@ -167,7 +167,7 @@ class Process:
         store = MemoryStore()
         for rows in self.rows:
             store.append_now(rows)
-        folded = fold(store.reader(), Observers(self.world.components), self.envelope, anew=True)
+        folded = fold(store.reader(), Observers(self.world.components), self.envelope)
         assert same(folded.state.dump(), state), "the log folds into another state"
         assert folded.observers.dump() == self.folded.observers.dump(), "the log folds into other components"
         assert same(folded.ledger.dump(), ledger), "the log folds into another ledger"

@@ -219,10 +219,10 @@ class OpenBoard(Roster, View):
         self._table.update(self.types)
         specs = with_reserve([agent.spec for agent in self.agents], self.components)
         if self._owner is None or self._refold:
-            folded = fold(reader, Observers(self.components), self._envelope, anew=True)
-            for name, position in folded.observers.began.items():
+            folded = fold(reader, Observers(self.components), self._envelope)
+            for name, error in folded.observers.began.items():
                 say(logging.WARNING, "a component knows nothing of what was erased before it came",
-                    board=self._store.name, who=name, erased_at=position)  # fmt: skip
+                    board=self._store.name, who=name, what=str(error))  # fmt: skip
         else:
             folded = self._owner.folded
         if isinstance(self._clock, SystemClock):

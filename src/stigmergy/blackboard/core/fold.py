@@ -39,7 +39,6 @@ class Folded:
     state: State
     observers: Observers
     books: Ledger
-    anew: bool = False
     unbooked: list[Event] = field(default_factory=list)
 
     @property
@@ -67,7 +66,7 @@ class Folded:
             if isinstance(event, Faulted):
                 observers.recall(event)
             elif isinstance(event, Erased):
-                observers.go_on(event, anew=self.anew)
+                observers.go_on(event)
             _, _, faults = observers.step(event, artifact, request_of(a) if a else None)
             observers.unrecorded.update(faults)
             observers.changed.clear()
@@ -79,27 +78,25 @@ class Folded:
 
 
 def fold(
-    reader: Reader, observers: Observers, open_artifact: Callable[[Published], Artifact[Any]], until: int | None = None,
-    *, anew: bool = False,
-) -> Folded:  # fmt: skip
+    reader: Reader, observers: Observers, open_artifact: Callable[[Published], Artifact[Any]], until: int | None = None
+) -> Folded:
     """Fold a log, from the newest usable snapshot on.
 
     Args:
         open_artifact: makes the typed envelope of a `Published`, for the components that ask for it.
         until: the last position to fold; None = all.
-        anew: a component that came after something was erased begins there, and knows nothing of what was before.
 
     Raises:
-        PayloadErased: a component asks for what was erased, and no state of it is on record.
+        PayloadErased: a component asks for a payload that is gone, and no event up to there says that it was erased.
     """
-    folded = Folded(State(), observers, Ledger(), anew)
+    folded = Folded(State(), observers, Ledger())
     snapshot = reader.snapshot(until)
     if snapshot is not None and snapshot.code == CODE:
         with suppress(ValueError):  # damaged, or written by another version: it is only a cache
             saved = _SAVED.validate_json(snapshot.state)
             state, ledger = State.load(saved.state.encode()), Ledger.load(saved.ledger.encode())
             if observers.load(saved.components, state.faulted):
-                folded = Folded(state, observers, ledger, anew)
+                folded = Folded(state, observers, ledger)
     for row in reader.events(folded.state.seq, until):
         event = decode(row)
         if isinstance(event, Published):

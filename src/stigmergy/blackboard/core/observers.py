@@ -65,8 +65,8 @@ class Observers:
         self.blind: dict[str, PayloadErased] = {}
         """Who asks for a payload that is gone, and so can follow the log no further; see `go_on`."""
         self._were_blind: set[str] = set()
-        self.began: dict[str, int] = {}
-        """Who knows nothing of what was before a position, as it was erased before they came."""
+        self.began: dict[str, PayloadErased] = {}
+        """Who knows nothing of what was erased before they came, and what it was that they asked for first."""
         self._by_kind: dict[type[Event], list[AnyComponent]] = {}
         self._by_type: dict[str, list[AnyComponent]] = {}
         self._all: list[AnyComponent] = []
@@ -171,21 +171,19 @@ class Observers:
                 )
         return dumped
 
-    def go_on(self, books: Erased, *, anew: bool) -> None:
+    def go_on(self, books: Erased) -> None:
         """Those that could not be shown a payload go on from the state that was put on record when it was erased.
 
-        How they are made may have changed since: what is there is what they had.
-
-        Args:
-            anew: who is not on record begins with nothing, until a later record has it; else it stays behind.
+        How they are made may have changed since: what is there is what they had. Who is not on record begins with
+        nothing, until a later record has it.
         """
         self._were_blind.update(self.blind)
         for name in self._were_blind:  # also who goes on already: the later the record, the more it knows
             state = self._state(name, books.states.get(name, ("", ""))[1])
             if state is not _UNREADABLE:
                 self.began.pop(name, None)
-            elif anew and name in self.blind:
-                state, self.began[name] = self.components[name].start(), books.seq
+            elif name in self.blind:
+                state, self.began[name] = self.components[name].start(), self.blind[name]
             else:
                 continue
             self.states[name] = state

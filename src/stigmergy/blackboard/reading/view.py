@@ -213,6 +213,8 @@ class View:
         source = self._source()
         observers = Observers((component,))
         fold(source.reader, observers, partial(opened, source.types), _until(source))
+        for error in observers.began.values():  # what it says would be of a part of the log
+            raise error
         if component.name in observers.faulted:
             raise BadComponent(f"component {component.name!r} raised at an event of {source.name}. Mend its step().")
         return cast("S", observers.states[component.name])
@@ -249,7 +251,7 @@ class View:
         source = self._source()
         event = decode(cast("Row", source.reader.event(self.get(id.ref if isinstance(id, Artifact) else id).id)))
         admitting = Observers([c for c in source.components if overrides(c, "admit")])
-        folded = fold(source.reader, admitting, partial(opened, source.types), _until(source), anew=True)
+        folded = fold(source.reader, admitting, partial(opened, source.types), _until(source))
         return why_not(Question(
             agent if isinstance(agent, str) else agent.name, cast("Published", event), source.reader, _until(source),
             folded.state, source.agents, source.types, source.limits or Limits(), source.name, admitting,
