@@ -20,6 +20,7 @@ from stigmergy import (
     Component,
     Context,
     Costs,
+    Questions,
     Quota,
     Seen,
     backup,
@@ -165,6 +166,33 @@ async def test_an_effect_that_is_on_record_is_not_paid_again_though_others_are_e
     assert paid == [0, 1, 2, 3]
     assert [a.payload.n for a in board.artifacts(B, where={"n": 2})] == [2]
     assert (await erased(board)).keep == ()
+
+
+async def test_an_effect_whose_reply_is_erased_is_not_paid_again(new_board: Boards) -> None:
+    paid: list[int] = []
+    board = new_board(components=[Questions()])
+
+    @board.agent
+    async def pay(a: A, ctx: Context) -> B:
+        await ctx.call("pay", lambda: paid.append(a.n))
+        await ctx.ask("on", "Go on?", answer=bool)
+        return B(n=a.n)
+
+    @board.agent(by="key")
+    async def wait(a: A, c: C) -> None: ...
+
+    await board.publish(A(n=1))
+    await board.run_until_idle()
+    cancelled = next(e.seq for e in board.events() if isinstance(e, Activated) and e.agent == "pay")
+    await board.cancel(cancelled)
+    gone = await erased(board)
+    assert (gone.payloads, len(gone.keep)) == (1, 2)  # the reply; what the other one waits with is needed
+    await board.retry(cancelled)
+    await board.run_until_idle()
+    [dead] = board.dead_letters()
+    assert dead.error is not None
+    assert (dead.error.type, dead.agent) == ("PayloadErased", "pay")
+    assert paid == [1]
 
 
 class Named(Component[Sum]):

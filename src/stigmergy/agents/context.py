@@ -30,6 +30,7 @@ from stigmergy.blackboard.errors import (
     DuplicateCall,
     KeyReused,
     NotJournalable,
+    PayloadErased,
 )
 from stigmergy.blackboard.events import Called, Calling, ErrorInfo, Failed
 from stigmergy.blackboard.payloads.roundtrip import lossless_json
@@ -162,6 +163,11 @@ class Context(ContextMark):
         return await self._execute(Calling(key=key, name=name, digest=digest), run, decoder)
 
     def _as_recorded(self, key: str, payload: bytes, decoder: TypeAdapter[R]) -> R:
+        if not payload:
+            raise PayloadErased(
+                f'what call "{key}" of {self.agent_name!r} replied was erased, and it is not done again. Use a new key '
+                "if it is to be."
+            )
         try:
             return decoder.validate_json(payload)
         except ValidationError as error:

@@ -19,7 +19,7 @@ OVERWRITE = "PRAGMA secure_delete = ON"
 """What is erased is overwritten, not only unlinked."""
 ERASE = f"""
 UPDATE event SET payload = '', crc = {SUM[0]}({", ".join(_HEAD)})
-WHERE seq < ? AND payload <> '' AND kind IN ('Published', 'Called') AND seq NOT IN (SELECT value FROM json_each(?))
+WHERE seq < ? AND payload <> '' AND kind IN {HAVE_PAYLOADS} AND seq NOT IN (SELECT value FROM json_each(?))
 """  # noqa: S608  constants only; values are bound
 """One statement, so that it is done as a whole. Digests stay, and with them the seals, which are made of these."""
 
